@@ -19,6 +19,9 @@ struct Initializer {
   enum class Kind : uint8_t { kZero, kOne, kNormal, kTruncatedNormal };  // truncated: redrawn beyond two deviations
   Kind kind = Kind::kZero;
   double deviation = 0;  // of the normal before truncation (switch.md 2.8)
+  // The first rows may have a deviation of their own: the queries of a fused qkv weight.
+  int64_t first_rows = 0;
+  double first_rows_deviation = 0;
 };
 
 // The forms in which a parameter is read. publish fills those that are asked for.
