@@ -4,24 +4,9 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "src/moe/options.h"
 
 namespace switchyard {
-
-enum class CapacityRounding : uint8_t { kDown, kNearest, kUp };  // kDown is Mesh TensorFlow's
-
-struct MoeOptions {
-  int experts = 1;  // 1: a dense feed-forward in every block
-  int every = 2;    // blocks every-1, 2*every-1, ... (counted from 0) are MoE blocks
-  double capacity_factor = 1.25;
-  double eval_capacity_factor = 2.0;  // 0: no token is dropped
-  int min_capacity = 4;
-  CapacityRounding capacity_rounding = CapacityRounding::kDown;
-  int64_t group_tokens = 0;  // tokens of a token group; 0: the whole micro-batch
-  double jitter = 0.01;
-  double balance_loss = 0.01;  // alpha
-  double z_loss = 0;           // c_z
-  double expert_dropout = 0;
-};
 
 struct ModelOptions {
   int64_t vocabulary = 0;       // N
