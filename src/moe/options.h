@@ -13,8 +13,8 @@ enum class CapacityRounding : uint8_t {
 };
 
 struct MoeOptions {
-  int experts = 1;  // 1: a dense feed-forward in every block
-  int every = 2;    // blocks every-1, 2*every-1, ... (counted from 0) are MoE blocks
+  int experts = 1;                    // 1: a dense feed-forward in every block
+  int every = 2;                      // blocks every-1, 2*every-1, ... (counted from 0) are MoE blocks
   double capacity_factor = 1.25;      // 0: no token is dropped
   double eval_capacity_factor = 2.0;  // 0: no token is dropped
   int min_capacity = 4;

@@ -16,14 +16,14 @@ namespace switchyard {
 
 struct Route {
   RouterShape shape;
-  int64_t capacity = 0;   // slots of one expert in one token group
-  int64_t entries = 0;    // kept tokens
-  Tensor expert;          // [T] I32, -1 for padding
-  Tensor gate;            // [T] exact: probability of the chosen expert
-  Tensor position;        // [T] I32: the token's entry, -1 where it has none
-  Tensor token;           // [T] I32: the entry's token, -1 after the last
-  Tensor requested;       // [G, E] I32, before capacity
-  Tensor kept;            // [E] I32, after capacity
+  int64_t capacity = 0;               // slots of one expert in one token group
+  int64_t entries = 0;                // kept tokens
+  Tensor expert;                      // [T] I32, -1 for padding
+  Tensor gate;                        // [T] exact: probability of the chosen expert
+  Tensor position;                    // [T] I32: the token's entry, -1 where it has none
+  Tensor token;                       // [T] I32: the entry's token, -1 after the last
+  Tensor requested;                   // [G, E] I32, before capacity
+  Tensor kept;                        // [E] I32, after capacity
   std::vector<int32_t> kept_on_host;  // [E]; its memory is reused from step to step
 };
 

@@ -1,0 +1,50 @@
+// MoeLayer: the feed-forward sublayer of a sparse block. A token's row meets router, exchange, expert, exchange and gate,
+// in this order:
+//
+//   y[t] = gate[t] * expert(x[t]), 0 for a dropped token and for padding: the residual carries it
+#pragma once
+
+#include <string>
+
+#include "src/moe/exchange.h"
+#include "src/moe/experts.h"
+#include "src/moe/router.h"
+
+namespace switchyard {
+
+class MoeLayer {
+ public:
+  // One per micro-batch whose backward is still to come. Kept from step to step: its vectors reuse their memory.
+  struct Saved {
+    Router::Saved router;  // the route and the statistics are here
+    RowTable table;        // pinned: the saved rows point to it, so a Saved is neither copied nor moved in use
+    Experts::Saved experts;
+    Tensor returned;  // [entries, D] activation: what came back, sorted by (expert, slot)
+
+    const Route& route() const { return router.route; }
+    const RouterStatistics& statistics() const { return router.statistics; }
+  };
+
+  // `prefix` is the layer's global name, such as "decoder.block.3.moe"; `layer` counts the MoE layers of the model from
+  // 0 and names random draws, collectives and owners. The communicator and the grid outlive the layer.
+  MoeLayer(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options, Communicator& communicator, const Grid& grid);
+
+  // x [T, D] activation, alive until backward; mask [T] I32, 0 where padding, or none; loss: see router_loss().
+  // Returns [T, D] in saved memory. Collective: T = 0 on an empty lane.
+  Tensor forward(Context& ctx, const Tensor& x, const Tensor& mask, const RouterLoss& loss, Saved& saved) const;
+
+  // dy [T, D] activation -> gradient of x [T, D] activation in scratch memory: of the layer's output and of the router's
+  // own losses. Collective.
+  Tensor backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads) const;
+
+  // The router, then the experts by number.
+  void visit(const ParameterVisitor& visitor);
+
+ private:
+  int64_t width_;
+  Router router_;
+  Exchange exchange_;
+  Experts experts_;
+};
+
+}  // namespace switchyard
