@@ -47,9 +47,7 @@ struct Context {
   // The draw of row r of a tensor whose rows are this micro-batch's tokens.
   Random random(Purpose purpose, int layer) const { return Random(key.seed, purpose, static_cast<uint32_t>(layer), key.step, key.first_token); }
   // Dropout at `rate` while training, none otherwise.
-  Dropout dropout(double rate, Purpose purpose, int layer) const {
-    return training && rate > 0 ? Dropout{rate, random(purpose, layer)} : Dropout{};
-  }
+  Dropout dropout(double rate, Purpose purpose, int layer) const { return training && rate > 0 ? Dropout{rate, random(purpose, layer)} : Dropout{}; }
 };
 
 }  // namespace switchyard

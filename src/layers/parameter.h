@@ -26,11 +26,11 @@ struct Initializer {
 
 // The forms in which a parameter is read. publish fills those that are asked for.
 struct Forms {
-  bool plain_weight = false;    // as it is, in the weight dtype (embedding tables)
-  bool plain_exact = false;     // as it is, in the exact dtype (norm scales, biases)
-  bool packed_forward = false;  // for y = x W^T
-  bool packed_backward = false; // for dx = dy W
-  bool packed_exact = false;    // the packed forms are in the exact dtype (the router)
+  bool plain_weight = false;     // as it is, in the weight dtype (embedding tables)
+  bool plain_exact = false;      // as it is, in the exact dtype (norm scales, biases)
+  bool packed_forward = false;   // for y = x W^T
+  bool packed_backward = false;  // for dx = dy W
+  bool packed_exact = false;     // the packed forms are in the exact dtype (the router)
 };
 
 struct Parameter {
@@ -40,9 +40,9 @@ struct Parameter {
   int moe_layer = -1;  // experts: number of the MoE layer, for owner(layer, expert)
   int expert = -1;     // experts: global number
   Initializer initializer;
-  bool decay = true;       // weight decay applies
-  int sliceable_axis = -1; // the axis that tensor slices would cut; -1: none
-  int uses = 1;            // how often a micro-batch's backward adds to its gradient
+  bool decay = true;        // weight decay applies
+  int sliceable_axis = -1;  // the axis that tensor slices would cut; -1: none
+  int uses = 1;             // how often a micro-batch's backward adds to its gradient
   Forms forms;
 
   // What layers read. Null until a store attaches memory; null for experts of other ranks.
