@@ -1,0 +1,149 @@
+// ParameterStore: who owns which block of which parameter, and the memory behind it.
+//
+// Dense parameters are laid out in buckets, in the order in which backward closes them; each bucket is divided into one
+// range of whole blocks per rank. An expert belongs to the rank that hosts it. The owner of a block, and nobody else,
+// holds its f32 master, its moments and its gradient sum; publish() brings new values to every rank in the forms that
+// layers read.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "comm/ordered_sum.h"
+#include "kernels/backend.h"
+#include "src/base/trace.h"
+#include "src/checkpoint/state.h"
+#include "src/layers/blocks.h"
+#include "src/layers/context.h"
+#include "src/layers/parameter.h"
+#include "src/optim/optimizer.h"
+
+namespace switchyard {
+
+// One block anywhere, in the one global order: parameters in visiting order, rows ascending.
+struct PlacedBlock {
+  const Parameter* parameter = nullptr;
+  BlockRange range;
+  int owner = 0;
+  int64_t owned_index = -1;  // at the owner: its place in owned()
+};
+
+// Where a dense parameter's gradient lies in the flat run of its bucket.
+struct BucketPlace {
+  int bucket = 0;
+  int64_t offset = 0;  // elements from the bucket's start
+};
+
+class ParameterStore {
+ public:
+  using Visit = std::function<void(const ParameterVisitor&)>;
+
+  struct Options {
+    Precision precision;
+    int moments = 0;      // per element, kept by the optimizer; 0 also means: no gradient sums (evaluation)
+    bool training = true;
+    int64_t bucket_bytes = int64_t{32} << 20;
+  };
+
+  // Walks the model once, allocates, and attaches every form that this rank reads to its parameters.
+  ParameterStore(Backend& backend, const Grid& grid, Options options, const Visit& visit);
+
+  // Fills the masters from the parameters' initialisers, keyed by (seed, global name, row, column).
+  void initialise(uint64_t seed, int threads);
+  // Rounds the masters once and brings them to every rank in the forms that are read. Collective.
+  void publish(Communicator& communicator, Trace& trace);
+
+  const std::vector<PlacedBlock>& blocks() const { return blocks_; }
+  std::vector<OwnedBlock>& owned() { return owned_; }
+  // Number of blocks that each rank owns.
+  const std::vector<int64_t>& owned_per_rank() const { return owned_per_rank_; }
+
+  const std::vector<BucketLayout>& buckets() const { return buckets_; }
+  int64_t bucket_start(int bucket) const { return bucket_start_[static_cast<size_t>(bucket)]; }  // in the flat dense run
+  int64_t dense_elements() const { return bucket_start_.back(); }
+  const std::map<const Parameter*, BucketPlace>& places() const { return places_; }
+  // This rank's sums of a bucket's own range; and the whole sum of a hosted expert's parameter, in its shape.
+  Tensor bucket_sums(int bucket) const;
+  Tensor expert_sum(const Parameter& parameter) const;
+
+  // Everything that a checkpoint holds: "<name>", and "optimizer.<moment>.<name>" for each name in `moments`.
+  std::vector<StateTensor> state(const std::vector<std::string>& moments) const;
+  // The same for the gradient sums, as "gradient.<name>".
+  std::vector<StateTensor> gradient_state() const;
+
+  int64_t elements() const { return total_elements_; }
+  int64_t owned_elements() const { return owned_elements_; }
+
+  // Bytes of one bucket's outbox at most, over all ranks.
+  int64_t bucket_outbox_bytes() const;
+
+ private:
+  struct Placement {  // a parameter, in visiting order
+    Parameter* parameter = nullptr;
+    int bucket = -1;
+    int64_t offset = 0;        // dense: in its bucket
+    int owner = -1;            // experts
+    int64_t state_offset = -1; // experts at their owner: in the owned run
+    size_t group = 0;          // dense, several ranks: where its published values lie
+    int64_t group_offset = 0;
+  };
+  // The part of a bucket that is published in one dtype, as one flat run of whole blocks.
+  struct Group {
+    int bucket = 0;
+    Dtype dtype = Dtype::kF32;
+    std::vector<int64_t> elements_per_rank;
+    struct Own {
+      size_t owned_index;
+      int64_t offset;  // in the run
+    };
+    std::vector<Own> own;  // this rank's blocks
+    Buffer values;
+
+    int64_t elements() const {
+      int64_t total = 0;
+      for (int64_t part : elements_per_rank) total += part;
+      return total;
+    }
+  };
+
+  void collect(const Visit& visit);
+  void cut_buckets();
+  void place_blocks();
+  void allocate();
+  void own(const Placement& placement, BlockRange range, int64_t offset);
+  void attach_forms(Placement& placement);
+  void make_groups();
+  void gather(const Group& group, Communicator& communicator);
+  Tensor master_of(const Placement& placement) const;
+  Tensor values_of(const Placement& placement) const;
+  Dtype published(const Parameter& parameter) const;
+  Tensor owned_slice(const Buffer& buffer, int64_t offset, Shape shape) const;
+  std::vector<StateTensor> state_of(const std::string& prefix, const std::function<Tensor(const OwnedBlock&)>& part) const;
+
+  Backend& backend_;
+  const Grid& grid_;
+  Options options_;
+  std::vector<Placement> placements_;
+  std::map<int, int> experts_of_layer_;
+  std::vector<BucketLayout> buckets_;
+  std::vector<int64_t> bucket_start_;        // in the flat dense run; one more than buckets
+  std::vector<int64_t> bucket_owned_start_;  // of this rank's range, in the owned run
+  std::map<const Parameter*, BucketPlace> places_;
+  std::map<const Parameter*, size_t> placement_of_;
+  std::vector<PlacedBlock> blocks_;
+  std::vector<OwnedBlock> owned_;
+  std::vector<int64_t> owned_per_rank_;
+  int64_t total_elements_ = 0, owned_elements_ = 0;
+
+  Buffer masters_, sums_;
+  std::array<Buffer, 2> moments_;
+  std::vector<Group> groups_;
+  Buffer publish_staging_;
+  std::vector<Buffer> forms_;
+};
+
+}  // namespace switchyard
