@@ -41,7 +41,7 @@ class Experts {
   };
   template <class Visitor>
   void for_each_block(const RowTable& table, Visitor visit_block) const;
-  void input_gradients(const Rows& dprocessed, const Tensor& dhidden, const Rows& darrived, const Saved& saved, double scale) const;
+  void input_gradients(Context& ctx, const Rows& dprocessed, const Tensor& dhidden, const Rows& darrived, const Saved& saved) const;
   void weight_gradients(Context& ctx, const Rows& dprocessed, const Tensor& dhidden, const Saved& saved, Gradients& grads) const;
   double dropout_rate(const Context& ctx) const { return ctx.training ? dropout_ : 0; }
 

@@ -30,7 +30,7 @@ class MoeLayer {
   MoeLayer(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options, Communicator& communicator, const Grid& grid);
 
   // x [T, D] activation, alive until backward; mask [T] I32, 0 where padding, or none; loss: see router_loss().
-  // Returns [T, D] in saved memory. Collective: T = 0 on an empty lane.
+  // Returns [T, D] in scratch memory. Collective: T = 0 on an empty lane.
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& mask, const RouterLoss& loss, Saved& saved) const;
 
   // dy [T, D] activation -> gradient of x [T, D] activation in scratch memory: of the layer's output and of the router's
@@ -41,6 +41,7 @@ class MoeLayer {
   void visit(const ParameterVisitor& visitor);
 
  private:
+  int layer_;
   int64_t width_;
   Router router_;
   Exchange exchange_;
