@@ -1,0 +1,55 @@
+// Block: attention and a feed-forward or MoE sublayer, each behind a norm and beside a residual.
+//
+//   a = x + dropout(attention(norm(x)))
+//   y = a + dropout(feed_forward(norm(a)))      or the MoE layer in its place
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "src/layers/attention.h"
+#include "src/layers/dropout.h"
+#include "src/layers/feed_forward.h"
+#include "src/layers/norm.h"
+#include "src/model/options.h"
+#include "src/moe/moe_layer.h"
+
+namespace switchyard {
+
+class Block {
+ public:
+  struct Saved {
+    NormLayer::Saved attention_norm, feed_forward_norm;
+    AttentionLayer::Saved attention;
+    FeedForwardLayer::Saved feed_forward;  // of a dense block
+    MoeLayer::Saved moe;                   // of a MoE block. It is pinned, so a Block::Saved is too
+  };
+
+  // Block `index` of the stack `stack` ("decoder"): names are "<stack>.block.<index>.attention..." and so on.
+  // moe_layer: its number among the MoE layers, or -1 for a dense block. The communicator and the grid outlive the block.
+  Block(const std::string& stack, int index, int moe_layer, const ModelOptions& options, Communicator& communicator, const Grid& grid);
+
+  // x [T, D] activation in ctx.saved -> y [T, D] activation, in ctx.saved. plan.mask also keeps padding from the router.
+  Tensor forward(Context& ctx, const Tensor& x, const AttentionPlan& plan, const RouterLoss& loss, Saved& saved) const;
+  // dx [T, D] activation, in place: the gradient of y becomes the gradient of x.
+  void backward(Context& ctx, const Tensor& dx, const Saved& saved, Gradients& grads) const;
+  // The next tokens of each sequence; `saved` is working memory.
+  Tensor forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, Saved& saved) const;
+
+  bool is_moe() const { return moe_.has_value(); }
+  int64_t cache_columns() const { return attention_.cache_columns(); }
+
+  // In forward order. Backward closes dense parameters in the reverse of it.
+  void visit(const ParameterVisitor& visitor);
+
+ private:
+  Tensor feed_forward(Context& ctx, const Tensor& a, const Tensor& mask, const RouterLoss& loss, Saved& saved) const;
+
+  NormLayer attention_norm_, feed_forward_norm_;
+  AttentionLayer attention_;
+  std::optional<FeedForwardLayer> feed_forward_;  // this one
+  std::optional<MoeLayer> moe_;                   // or that one
+  DropoutLayer attention_dropout_, feed_forward_dropout_;
+};
+
+}  // namespace switchyard
