@@ -1,0 +1,138 @@
+#include "src/config/build.h"
+
+#include <filesystem>
+
+#include "src/base/error.h"
+#include "src/config/fields.h"
+
+namespace switchyard {
+namespace {
+
+CapacityRounding rounding(Config::Model::Moe::CapacityRounding value) {
+  switch (value) {
+    case Config::Model::Moe::DOWN: return CapacityRounding::kDown;
+    case Config::Model::Moe::NEAREST: return CapacityRounding::kNearest;
+    case Config::Model::Moe::UP: return CapacityRounding::kUp;
+  }
+  throw InternalError("a capacity rounding that nothing handles");
+}
+
+ScheduleKind schedule_kind(Config::Optimizer::Schedule value) {
+  switch (value) {
+    case Config::Optimizer::CONSTANT: return ScheduleKind::kConstant;
+    case Config::Optimizer::INVERSE_SQUARE_ROOT: return ScheduleKind::kInverseSquareRoot;
+    case Config::Optimizer::LINEAR: return ScheduleKind::kLinear;
+    case Config::Optimizer::COSINE: return ScheduleKind::kCosine;
+  }
+  throw InternalError("a schedule that nothing handles");
+}
+
+MoeOptions moe_options(const Config::Model::Moe& moe) {
+  MoeOptions options;
+  options.experts = moe.experts();
+  options.every = moe.every();
+  options.capacity_factor = moe.capacity_factor();
+  options.eval_capacity_factor = moe.eval_capacity_factor();
+  options.min_capacity = moe.min_capacity();
+  options.capacity_rounding = rounding(moe.capacity_rounding());
+  options.group_tokens = moe.group_tokens();
+  options.jitter = moe.jitter();
+  options.balance_loss = moe.balance_loss();
+  options.z_loss = moe.z_loss();
+  options.expert_dropout = moe.expert_dropout();
+  return options;
+}
+
+}  // namespace
+
+ModelOptions model_options(const Config& config) {
+  const Config::Model& model = config.model();
+  ModelOptions options;
+  options.vocabulary = model.vocabulary();
+  options.width = model.width();
+  options.heads = model.heads();
+  options.head_width = model.head_width() > 0 ? model.head_width() : model.width() / model.heads();
+  options.feed_forward = model.feed_forward();
+  options.blocks = model.blocks();
+  options.sequence_length = model.sequence_length();
+  options.norm.kind = model.norm() == Config::Model::RMS_NORM ? NormKind::kRmsNorm : NormKind::kLayerNorm;
+  options.norm.epsilon = model.norm_epsilon();
+  options.bias = model.bias();
+  options.dropout = model.dropout();
+  options.hidden_dropout = model.hidden_dropout();
+  options.initializer_scale = model.initializer_scale();
+  options.embedding_deviation = model.embedding_deviation();
+  options.scale_tied_head = model.scale_tied_head();
+  options.scale_attention = model.scale_attention();
+  options.z_loss = model.z_loss();
+  options.moe = moe_options(model.moe());
+  return options;
+}
+
+OptimizerOptions optimizer_options(const Config& config) {
+  const Config::Optimizer& optimizer = config.optimizer();
+  OptimizerOptions options;
+  options.kind = optimizer.kind() == Config::Optimizer::SGD ? OptimizerKind::kSgd : OptimizerKind::kAdamW;
+  options.beta1 = optimizer.beta1();
+  options.beta2 = optimizer.beta2();
+  options.epsilon = optimizer.epsilon();
+  options.momentum = optimizer.momentum();
+  options.decay = optimizer.decay();
+  options.clip_norm = optimizer.clip_norm();
+  return options;
+}
+
+ScheduleOptions schedule_options(const Config& config) {
+  const Config::Optimizer& optimizer = config.optimizer();
+  ScheduleOptions options;
+  options.kind = schedule_kind(optimizer.schedule());
+  options.rate = optimizer.learning_rate();
+  options.warmup_steps = optimizer.warmup_steps();
+  options.schedule_steps = optimizer.schedule_steps();
+  options.final_fraction = optimizer.final_fraction();
+  return options;
+}
+
+TrainOptions train_options(const Config& config) {
+  TrainOptions options;
+  options.seed = config.seed();
+  options.steps = config.train().steps();
+  options.lanes = config.train().lanes();
+  options.accumulate = config.train().accumulate();
+  options.sequences = config.train().sequences();
+  options.sequence_length = config.model().sequence_length();
+  return options;
+}
+
+BatchOptions batch_options(const Config& config) {
+  BatchOptions options;
+  options.lanes = config.train().lanes();
+  options.accumulate = config.train().accumulate();
+  options.sequences = config.train().sequences();
+  options.sequence_length = config.model().sequence_length();
+  options.group_tokens = config.model().moe().group_tokens();
+  options.seed = config.seed();
+  return options;
+}
+
+Precision precision(const Config& config) {
+  check(config.precision() != Config::AUTO, "the precision is asked for before it was settled");
+  return config.precision() == Config::BF16 ? kPrecisionBF16 : kPrecisionF32;
+}
+
+void fill_head_width(Config& config) {
+  Config::Model& model = *config.mutable_model();
+  if (model.head_width() == 0 && model.heads() > 0) model.set_head_width(model.width() / model.heads());
+}
+
+Config resolve_config(const Config& config, bool fast_bf16) {
+  Config result = config;
+  fill_head_width(result);
+  if (result.precision() == Config::AUTO) result.set_precision(fast_bf16 ? Config::BF16 : Config::F32);
+  fill_defaults(result);
+  return result;
+}
+
+std::string config_name(const std::string& path) { return std::filesystem::path(path).stem().string(); }
+
+}  // namespace switchyard
