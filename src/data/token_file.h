@@ -39,7 +39,7 @@ class TokenFile {
   // Throws Error(kData) if the file was made with another tokenizer.
   void demand_tokenizer(const Digest& tokenizer) const;
 
-  // Tokens first .. first + into.size() - 1. Allocates nothing. One thread at a time.
+  // Tokens first .. first + into.size() - 1. Allocates nothing.
   void read(int64_t first, std::span<int32_t> into) const;
 
   struct Range {

@@ -29,6 +29,9 @@ class Encoder {
   virtual void append(std::string_view text, std::vector<int32_t>& ids) = 0;
 };
 
+// Throws Error(kData) naming the first byte of `text` that is not UTF-8.
+void demand_utf8(std::string_view text);
+
 enum class TokenizerKind : uint32_t { kBytes = 0, kSentencePiece = 1 };
 
 class Tokenizer {
@@ -37,7 +40,7 @@ class Tokenizer {
   virtual TokenizerKind kind() const = 0;
   // The encoder refers to the tokenizer, which must outlive it. Tokenizers may be shared between threads.
   virtual std::unique_ptr<Encoder> encoder() const = 0;
-  // How people see a token: "<end>", "\n··", "<0x41>", " word".
+  // How people see a token: "<end>", "<line+2>", "<0x41>", " word".
   virtual std::string name(int32_t id) const = 0;
   virtual int32_t end_of_document() const = 0;  // never made by an encoder
   // What a tokenizer file holds beyond the kind.
