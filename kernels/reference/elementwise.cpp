@@ -1,3 +1,4 @@
+#include <cmath>
 #include <type_traits>
 
 #include "kernels/reference/reference_backend.h"
@@ -64,7 +65,8 @@ void ReferenceBackend::jitter(Target y, const Tensor& x, double epsilon, const R
     for (int64_t r = 0; r < x.rows(); ++r) {
       for (int64_t c = 0; c < x.columns(); ++c) {
         const T unit = static_cast<T>(unit_float(random.word(static_cast<uint64_t>(r), static_cast<uint32_t>(c))));
-        const T u = epsilon > 0 ? static_cast<T>(1.0 - epsilon) + static_cast<T>(2.0 * epsilon) * unit : T{1};
+        // one rounding, so that every device draws the same bits
+        const T u = epsilon > 0 ? std::fma(static_cast<T>(2.0 * epsilon), unit, static_cast<T>(1.0 - epsilon)) : T{1};
         store(y.tensor.row<T>(r)[c], x.row<T>(r)[c] * u, y.add);
       }
     }
