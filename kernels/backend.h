@@ -48,20 +48,20 @@ struct PackedMatrix {
 // multiplied by 1 / (1 - rate). rate 0 is no dropout.
 struct Dropout {
   double rate = 0;
-  Random random;
+  Random random{};
 };
 
 // One product y = x * matrix (see Side), and what happens to y on its way out, in this order:
 //   + bias, ReLU, dropout, * relu_of_scale where relu_of > 0 and 0 elsewhere, rounding, store or add.
 struct Product {
-  Tensor x;                      // [n, inner], dtype of the matrix; strided
+  Tensor x;  // [n, inner], dtype of the matrix; strided
   const PackedMatrix* matrix = nullptr;
-  Target y;                      // [n, columns], dtype of the matrix, or exact; strided
-  Tensor bias;                   // [columns], exact; or none
+  Target y;       // [n, columns], dtype of the matrix, or exact; strided
+  Tensor bias{};  // [columns], exact; or none
   bool relu = false;
-  Dropout dropout;
-  Tensor relu_of;                // [n, columns], dtype of the matrix; or none. The saved output of ReLU (and dropout)
-  double relu_of_scale = 1;      // 1 / (1 - rate) of the forward's dropout
+  Dropout dropout{};
+  Tensor relu_of{};          // [n, columns], dtype of the matrix; or none. The saved output of ReLU (and dropout)
+  double relu_of_scale = 1;  // 1 / (1 - rate) of the forward's dropout
 };
 
 // dW = dy^T x: the gradient of a weight [out, in]. Several entries may share one dw: they join it in list order.
@@ -93,10 +93,10 @@ struct AttentionShape {
   double scale = 1;
 };
 struct AttentionInputs {
-  Tensor q;     // [B * queries, H * K] activation; strided
-  Tensor k, v;  // [B * key_stride, H * K] activation; strided
-  Tensor mask;  // [B, keys] I32, or none: every key counts
-  Tensor bias;  // [H, queries, keys] exact, or none
+  Tensor q;       // [B * queries, H * K] activation; strided
+  Tensor k, v;    // [B * key_stride, H * K] activation; strided
+  Tensor mask{};  // [B, keys] I32, or none: every key counts
+  Tensor bias{};  // [H, queries, keys] exact, or none
 };
 
 // Cross-entropy over the vocabulary, per row with a target t >= 0, Z = logsumexp(row):
@@ -132,9 +132,9 @@ inline constexpr int kRouterSums = 4;
 
 struct AdamW {
   double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
-  double decay = 0;                            // w -= learning_rate * decay * w
-  double correction1 = 1, correction2 = 1;     // 1 - beta^t
-  double gradient_scale = 1;                   // clipping
+  double decay = 0;                         // w -= learning_rate * decay * w
+  double correction1 = 1, correction2 = 1;  // 1 - beta^t
+  double gradient_scale = 1;                // clipping
 };
 struct Sgd {
   double learning_rate = 0, momentum = 0, decay = 0, gradient_scale = 1;
@@ -148,8 +148,8 @@ class Backend {
   virtual bool supports(Dtype activation) const = 0;
 
   // ---- memory -------------------------------------------------------------------------------------------------
-  virtual void zero(Out y) = 0;                                   // any dtype; strided
-  virtual void copy_to_host(const Tensor& x, void* host) = 0;     // waits until the bytes are there
+  virtual void zero(Out y) = 0;                                // any dtype; strided
+  virtual void copy_to_host(const Tensor& x, void* host) = 0;  // waits until the bytes are there
   virtual void copy_from_host(const void* host, Out y) = 0;
 
   // ---- elementwise: any mixture of F64, F32, BF16, same shape ----------------------------------------------------
@@ -192,14 +192,15 @@ class Backend {
   // RMSNorm), rstd.
   virtual void norm_forward(Out y, Out statistics, const Tensor& x, const Tensor& scale, const Tensor& bias, const Norm& norm) = 0;
   // dx [n, D] activation (+)=, dscale, dbias [D] exact (+)=. dbias.tensor is none where there is no bias.
-  virtual void norm_backward(Target dx, Target dscale, Target dbias, const Tensor& dy, const Tensor& x, const Tensor& statistics, const Tensor& scale, const Norm& norm) = 0;
+  virtual void norm_backward(Target dx, Target dscale, Target dbias, const Tensor& dy, const Tensor& x, const Tensor& statistics, const Tensor& scale,
+                             const Norm& norm) = 0;
 
   // ---- attention ---------------------------------------------------------------------------------------------------
   // o [B * queries, H * K] activation, log_sum_exp [B, H, queries] exact.
   virtual void attention_forward(Out o, Out log_sum_exp, const AttentionInputs& inputs, const AttentionShape& shape) = 0;
   // dq, dk, dv like q, k, v (strided, overwritten); dbias [H, queries, keys] exact (+)=, or none.
-  virtual void attention_backward(Out dq, Out dk, Out dv, Target dbias, const Tensor& d_o, const Tensor& o, const Tensor& log_sum_exp, const AttentionInputs& inputs,
-                                  const AttentionShape& shape) = 0;
+  virtual void attention_backward(Out dq, Out dk, Out dv, Target dbias, const Tensor& d_o, const Tensor& o, const Tensor& log_sum_exp,
+                                  const AttentionInputs& inputs, const AttentionShape& shape) = 0;
 
   // ---- loss ------------------------------------------------------------------------------------------------------
   // logits [n, N] activation: in place, becomes dlogits if options.gradient. loss [n] exact. correct [n] I32: 1 where
@@ -217,12 +218,12 @@ class Backend {
   //   token [T] I32: the inverse: token of each list row; -1 after the last
   virtual void assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, int64_t capacity) = 0;
   // sums [kRouterSums] F64 (overwritten).
-  virtual void router_losses(Out sums, const Tensor& probabilities, const Tensor& log_sum_exp, const Tensor& expert, const Tensor& requested, const RouterShape& shape,
-                             const RouterLoss& loss) = 0;
+  virtual void router_losses(Out sums, const Tensor& probabilities, const Tensor& log_sum_exp, const Tensor& expert, const Tensor& requested,
+                             const RouterShape& shape, const RouterLoss& loss) = 0;
   // dlogits [T, E] exact: gate gradient dgate [T] (0 where dropped) on the chosen probability, balance and z, through
   // the softmax; 0 for padding (expert -1).
-  virtual void router_backward(Out dlogits, const Tensor& dgate, const Tensor& probabilities, const Tensor& log_sum_exp, const Tensor& expert, const Tensor& requested,
-                               const RouterShape& shape, const RouterLoss& loss) = 0;
+  virtual void router_backward(Out dlogits, const Tensor& dgate, const Tensor& probabilities, const Tensor& log_sum_exp, const Tensor& expert,
+                               const Tensor& requested, const RouterShape& shape, const RouterLoss& loss) = 0;
 
   // ---- rows ------------------------------------------------------------------------------------------------------
   // y[i] (+)= sum over k of weight[i, k] * x[index[i, k]]; index [n, k] I32, -1 contributes nothing; weight [n, k]
