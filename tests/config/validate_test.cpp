@@ -1,0 +1,122 @@
+// Every rule refuses what breaks it, with field, value and rule, and lets its neighbours pass.
+#include "src/config/validate.h"
+
+#include <gmock/gmock.h>
+
+#include <limits>
+
+#include "src/config/fields.h"
+#include "src/config/load.h"
+#include "tests/config/config_helper.h"
+
+namespace switchyard {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string refusal(const std::vector<std::string>& overrides, int ranks = 1) {
+  return error_of(ExitCode::kUsage, [&] { validate(valid_config_with(overrides), ranks); });
+}
+void accept(const std::vector<std::string>& overrides, int ranks = 1) { EXPECT_NO_THROW(validate(valid_config_with(overrides), ranks)) << overrides.front(); }
+
+TEST(ConfigValidate, ValidOnesPass) {
+  EXPECT_NO_THROW(validate(valid_config(), 1));
+  EXPECT_NO_THROW(validate(valid_config(), 4));
+}
+
+// No number of the schema is without a rule: none takes infinity, NaN, or the largest or a negative number.
+TEST(ConfigValidate, EveryNumberOfTheSchemaHasBounds) {
+  int numbers = 0;
+  visit_fields(Config::default_instance(), [&](const Field& field) {
+    if (field.path == "seed" || (!field.is_integer() && !field.is_real())) return;
+    ++numbers;
+    const bool narrow = field.descriptor->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT32;
+    const std::string huge = narrow ? "2147483647" : "9223372036854775807";
+    for (const std::string& value : field.is_real() ? std::vector<std::string>{"nan", "inf", "-inf", "-1", "1e300"} : std::vector<std::string>{"-1", huge}) {
+      EXPECT_THAT(refusal({field.path + "=" + value}), AllOf(StartsWith(field.path + " is "), HasSubstr(" but "))) << value;
+    }
+  });
+  EXPECT_GE(numbers, 40) << "the walk over the schema found too few numbers to be believed";
+}
+
+TEST(ConfigValidate, RequiredFieldsAreNamed) {
+  for (const char* path : {"model.vocabulary", "model.width", "model.heads", "model.feed_forward", "model.blocks", "model.sequence_length"}) {
+    EXPECT_THAT(refusal({std::string(path) + "=0"}), StartsWith(std::string(path) + " is 0 but must be between"));
+  }
+  EXPECT_THAT(refusal({"data.corpus="}), StartsWith("data.corpus is \"\" but must name"));
+}
+
+TEST(ConfigValidate, RatesStayBelowOne) {
+  for (const char* path : {"model.dropout", "model.hidden_dropout", "model.moe.expert_dropout", "model.moe.jitter", "optimizer.beta1", "optimizer.beta2"}) {
+    EXPECT_THAT(refusal({std::string(path) + "=1"}), HasSubstr(" is 1 but must be at least 0 and below 1"));
+    accept({std::string(path) + "=0.999"});
+    accept({std::string(path) + "=0"});
+  }
+  EXPECT_THAT(refusal({"optimizer.epsilon=0"}), HasSubstr("must be greater than 0 and at most 1"));
+}
+
+TEST(ConfigValidate, EveryRankNeedsALane) {
+  accept({"train.lanes=4"}, 4);
+  EXPECT_EQ(refusal({"train.lanes=2"}, 4),
+            "train.lanes is 2 but there are 4 ranks, and each needs a lane: raise train.lanes to at least 4, or start fewer ranks");
+}
+
+TEST(ConfigValidate, HeadsDivideTheWidthOrHaveTheirOwn) {
+  EXPECT_THAT(refusal({"model.heads=3"}), StartsWith("model.heads is 3 but must divide model.width, 16"));
+  accept({"model.heads=3", "model.head_width=5"});
+  EXPECT_THAT(refusal({"model.heads=1024", "model.head_width=65"}), HasSubstr("at most 65536"));
+}
+
+TEST(ConfigValidate, SomeBlockHasTheExperts) {
+  EXPECT_THAT(refusal({"model.moe.every=3"}), StartsWith("model.moe.every is 3 but model.blocks is 2"));
+  accept({"model.moe.every=3", "model.moe.experts=1"});
+  accept({"model.moe.every=1"});
+}
+
+TEST(ConfigValidate, ProductsOfSizesAreBounded) {
+  EXPECT_THAT(refusal({"train.sequences=4194304"}), HasSubstr("a micro-batch has 33554432 tokens, and at most 4194304"));
+  accept({"train.sequences=524288"});
+  EXPECT_THAT(refusal({"model.width=65536", "model.feed_forward=1048576", "model.moe.experts=16384"}), HasSubstr("parameters, and at most"));
+  EXPECT_THAT(refusal({"model.moe.group_tokens=17"}), HasSubstr("a micro-batch has 16 tokens"));
+  accept({"model.moe.group_tokens=16"});
+}
+
+TEST(ConfigValidate, SchedulesThatEndNeedTheirLength) {
+  for (const char* schedule : {"LINEAR", "COSINE"}) {
+    const std::string choice = std::string("optimizer.schedule=") + schedule;
+    EXPECT_THAT(refusal({choice}), AllOf(StartsWith("optimizer.schedule_steps is 0 but"), HasSubstr(schedule)));
+    accept({choice, "optimizer.schedule_steps=5"});
+    EXPECT_THAT(refusal({choice, "optimizer.schedule_steps=5", "optimizer.warmup_steps=5"}), StartsWith("optimizer.warmup_steps is 5 but must be below"));
+    accept({choice, "optimizer.schedule_steps=5", "optimizer.warmup_steps=4"});
+  }
+  EXPECT_THAT(refusal({"optimizer.schedule=INVERSE_SQUARE_ROOT"}), StartsWith("optimizer.warmup_steps is 0 but"));
+  accept({"optimizer.schedule=CONSTANT", "optimizer.warmup_steps=100"});
+}
+
+TEST(ConfigValidate, OptionsOfTheOtherOptimizerAreRefused) {
+  EXPECT_THAT(refusal({"optimizer.momentum=0.9"}), HasSubstr("it belongs to SGD"));
+  accept({"optimizer.momentum=0.9", "optimizer.kind=SGD"});
+}
+
+TEST(ConfigValidate, OnlyWhatExistsIsAccepted) {
+  EXPECT_EQ(refusal({"parallel.expert_replicas=2"}), "parallel.expert_replicas is 2 but only 1 exists so far");
+  EXPECT_EQ(refusal({"parallel.slices=0"}), "parallel.slices is 0 but only 1 exists so far");
+  EXPECT_THAT(refusal({"device=REFERENCE", "precision=BF16"}), StartsWith("precision is BF16 but device REFERENCE"));
+  accept({"device=REFERENCE", "precision=F32"});
+}
+
+TEST(ConfigValidate, TextsArePlain) {
+  EXPECT_THAT(refusal({"data.corpus=a\nb"}), HasSubstr("control character"));
+  EXPECT_THAT(refusal({"data.corpus=" + std::string(4097, 'a')}), HasSubstr("4097 bytes"));
+}
+
+TEST(ConfigValidate, VocabularyHoldsTheTokenizers) {
+  EXPECT_NO_THROW(validate_vocabulary(valid_config(), 64));
+  EXPECT_THAT(error_of(ExitCode::kUsage, [] { validate_vocabulary(valid_config(), 65); }),
+              StartsWith("model.vocabulary is 64 but the tokenizer of data.corpus has 65 ids"));
+}
+
+}  // namespace
+}  // namespace switchyard
