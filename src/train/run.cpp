@@ -1,0 +1,193 @@
+#include "src/train/run.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "comm/agree.h"
+#include "src/report/trace_json.h"
+
+namespace switchyard {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+double wall_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+// Runs `work` on rank 0 and turns its failure into a value, so that the rank stays in step with the others.
+std::optional<Error> attempt(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Run::Run(Trainer& trainer, Batches& batches, EvaluationBatches* heldout, RunDirectory* directory, RunOptions options, const std::atomic<bool>& stop, Say say)
+    : trainer_(trainer), batches_(batches), heldout_(heldout), directory_(directory), options_(std::move(options)), stop_(stop), say_(std::move(say)) {}
+
+void Run::start(bool resume, int threads) {
+  Communicator& communicator = trainer_.runtime().parts().communicator;
+  std::optional<LoadedCheckpoint> loaded;
+  if (resume) {
+    State state = trainer_.state();
+    loaded = load_checkpoint(communicator, options_.directory, state, {.quarantine = true});
+  }
+  if (loaded) {
+    trainer_.resume({loaded->info.step, loaded->info.skips, loaded->info.tokens});
+    saved_step_ = loaded->info.step;
+  } else {
+    trainer_.initialise(threads);
+  }
+  first_step_ = trainer_.progress().step;
+  const std::optional<Error> failure = attempt([&] {
+    if (!first_rank()) return;
+    if (loaded) {
+      for (const std::string& warning : loaded->warnings) say_(warning);
+      say_(fmt::format("resumed from {} at step {}, state digest {}", loaded->directory, loaded->info.step, loaded->state_digest));
+    } else if (resume) {
+      say_(fmt::format("{} has no checkpoint yet: starting at step 0", options_.directory));
+    }
+    directory_->cut_metrics(first_step_);
+    directory_->store_config(options_.info.config);
+    metrics_ = std::make_unique<MetricsWriter>(options_.directory);
+    events_ = std::make_unique<EventWriter>(options_.directory, first_step_, wall_time());
+    progress_ = std::make_unique<Progress>(stderr, isatty(STDERR_FILENO) != 0, options_.steps);
+  });
+  agree(communicator, failure, {"start", -1});
+}
+
+ExitCode Run::train() {
+  Trace& trace = trainer_.runtime().parts().trace;
+  if (options_.trace) trace.record(int64_t{1} << 20);
+  const Clock::time_point begin = Clock::now();
+  bool stopped = false;
+  while (!stopped && trainer_.progress().step < options_.steps) {
+    trace.clear();
+    const Clock::time_point step_begin = Clock::now();
+    const StepReport report = trainer_.step(batches_);
+    const double seconds = seconds_since(step_begin);
+    const std::optional<Error> failure = attempt([&] { report_step(report, seconds, seconds_since(begin)); });
+    stopped = agree_on_step(failure).stop;
+    if (due(options_.evaluate_every)) report_heldout();
+    if (stopped || due(options_.checkpoint_every)) save();
+  }
+  if (trainer_.progress().step != saved_step_) save();
+  if (options_.trace) write_trace_file();
+  if (first_rank()) progress_->finish();
+  return stopped && trainer_.progress().step < options_.steps ? ExitCode::kPreempted : ExitCode::kOk;
+}
+
+// One small integer collective in a good step; the sentence travels only when there is one.
+Run::Agreed Run::agree_on_step(const std::optional<Error>& mine) {
+  Communicator& communicator = trainer_.runtime().parts().communicator;
+  int64_t flags[2] = {stop_.load() ? 1 : 0, mine ? 1 : 0};
+  communicator.reduce({"end of step", -1}, flags, Reduction::kOr);
+  if (flags[1] != 0) agree(communicator, mine, {"step", -1});
+  return {flags[0] != 0};
+}
+
+StepMetrics Run::metrics(const StepReport& report, double seconds) const {
+  const Trace& trace = trainer_.runtime().parts().trace;
+  StepMetrics metrics;
+  metrics.step = report.step + 1;
+  metrics.loss = report.loss.cross_entropy;
+  metrics.tokens = trainer_.progress().tokens;
+  metrics.tokens_per_second = static_cast<double>(report.counts.tokens) / seconds;
+  metrics.step_seconds = seconds;
+  metrics.gradient_norm = report.gradient_norm;
+  metrics.learning_rate = report.learning_rate;
+  metrics.balance_loss = report.loss.balance;
+  metrics.z_loss = report.loss.router_z;
+  metrics.all_to_all_seconds = trace.seconds(SpanKind::kAllToAll);
+  metrics.gradient_sum_seconds = trace.seconds(SpanKind::kGradientSum);
+  int64_t tokens = 0, dropped = 0;
+  for (const LayerReport& layer : report.layers) {
+    const double routed = static_cast<double>(std::max<int64_t>(1, layer.tokens));
+    LayerMetrics line;
+    for (int64_t requested : layer.requested) line.load.push_back(static_cast<double>(requested) / routed);
+    line.dropped = static_cast<double>(layer.dropped) / routed;
+    line.entropy = layer.entropy;
+    metrics.layers.push_back(line);
+    tokens += layer.tokens;
+    dropped += layer.dropped;
+  }
+  metrics.dropped_fraction = static_cast<double>(dropped) / static_cast<double>(std::max<int64_t>(1, tokens));
+  return metrics;
+}
+
+void Run::report_step(const StepReport& report, double seconds, double elapsed_seconds) {
+  if (!first_rank()) return;
+  if (!report.applied) {
+    progress_->finish();
+    say_(fmt::format("step {}: loss {} or gradient norm {} is not finite; the update is skipped on every rank", report.step + 1, report.loss.total(),
+                     report.gradient_norm));
+  }
+  if (!due(options_.log_every) && trainer_.progress().step != options_.steps) return;
+  const StepMetrics line = metrics(report, seconds);
+  metrics_->write(line);
+  events_->write(line.step, wall_time(), scalars_of(line));
+  progress_->show(line, trainer_.progress().step - first_step_, elapsed_seconds);
+}
+
+void Run::report_heldout() {
+  if (heldout_ == nullptr) return;
+  const EvaluationReport report = evaluate(trainer_.runtime(), *heldout_);
+  if (!first_rank()) return;
+  progress_->finish();
+  const std::string bits = options_.whole_heldout ? fmt::format(", bits per byte {:.4f}", report.bits_per_byte(options_.heldout_bytes)) : "";
+  say_(fmt::format("step {}: held-out loss {:.4f}, perplexity {:.2f}, accuracy {:.4f}{}", trainer_.progress().step, report.loss(), report.perplexity(),
+                   report.accuracy(), bits));
+}
+
+void Run::save() {
+  Communicator& communicator = trainer_.runtime().parts().communicator;
+  Span span(trainer_.runtime().parts().trace, SpanKind::kFile, "checkpoint");
+  StateInfo info = options_.info;
+  const Trainer::Progress& progress = trainer_.progress();
+  info.step = progress.step;
+  info.cursor = progress.step;
+  info.skips = progress.skips;
+  info.tokens = progress.tokens;
+  const SavedCheckpoint saved = save_checkpoint(communicator, options_.directory, trainer_.state(), info, {.keep = options_.keep});
+  saved_step_ = progress.step;
+  if (!first_rank()) return;
+  progress_->finish();
+  say_(fmt::format("saved {}, state digest {}", saved.directory, saved.state_digest));
+}
+
+// Every rank's events become text at home and travel to rank 0 as bytes.
+void Run::write_trace_file() {
+  const Parts& parts = trainer_.runtime().parts();
+  std::string text = trace_events(parts.grid.rank(), parts.trace.events(), 0);
+  text.resize((text.size() + 3) / 4 * 4, ' ');
+  std::vector<int64_t> words(static_cast<size_t>(parts.grid.size()), 0);
+  words[static_cast<size_t>(parts.grid.rank())] = static_cast<int64_t>(text.size() / 4);
+  parts.communicator.reduce({"trace sizes", -1}, words, Reduction::kSum);
+  int64_t total = 0;
+  for (int64_t count : words) total += count;
+  std::string all(static_cast<size_t>(total) * 4, ' ');
+  parts.communicator.all_gather({"trace", -1}, Tensor(text.data(), Dtype::kI32, {static_cast<int64_t>(text.size() / 4)}), Tensor(all.data(), Dtype::kI32, {total}),
+                                words);
+  const std::optional<Error> failure = attempt([&] {
+    if (!first_rank()) return;
+    std::vector<std::string> ranks;
+    size_t begin = 0;
+    for (int64_t count : words) {
+      ranks.push_back(all.substr(begin, static_cast<size_t>(count) * 4));
+      begin += static_cast<size_t>(count) * 4;
+    }
+    write_trace(options_.directory + "/trace.json", ranks);
+  });
+  agree(parts.communicator, failure, {"trace", -1});
+}
+
+}  // namespace switchyard

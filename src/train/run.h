@@ -1,0 +1,73 @@
+// Run: steps, and what happens between them: checkpoints, evaluation, metrics, and leaving in good order.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/run_directory.h"
+#include "src/report/metrics.h"
+#include "src/report/progress.h"
+#include "src/report/tensorboard.h"
+#include "src/train/evaluate.h"
+#include "src/train/trainer.h"
+
+namespace switchyard {
+
+struct RunOptions {
+  std::string directory;
+  int64_t steps = 0;             // the run ends when so many are done
+  int64_t checkpoint_every = 0;  // steps; 0: only at the end
+  int keep = 0;                  // checkpoints
+  int64_t evaluate_every = 0;    // steps; 0: never
+  int64_t log_every = 1;         // steps
+  int64_t heldout_bytes = 0;     // of the text before tokenizing, for bits per byte
+  bool whole_heldout = true;     // the evaluation batches cover all of it
+  bool trace = false;            // write trace.json at the end
+  StateInfo info;                // seed, config, precision, code, ranks: what a checkpoint says beside progress
+};
+
+// What a run tells its user; called on rank 0 only.
+using Say = std::function<void(const std::string& sentence)>;
+
+class Run {
+ public:
+  // `directory` is null on all ranks but 0. `heldout` may be null. `stop` is set by a signal handler.
+  Run(Trainer& trainer, Batches& batches, EvaluationBatches* heldout, RunDirectory* directory, RunOptions options, const std::atomic<bool>& stop, Say say);
+
+  // Loads the newest whole checkpoint, or starts with initial weights. Collective.
+  void start(bool resume, int threads);
+  // Trains to the end. kOk, or kPreempted after a checkpoint where a rank was told to stop. Collective.
+  ExitCode train();
+
+ private:
+  struct Agreed {
+    bool stop = false;
+  };
+  Agreed agree_on_step(const std::optional<Error>& mine);
+  StepMetrics metrics(const StepReport& report, double seconds) const;
+  void report_step(const StepReport& report, double seconds, double elapsed_seconds);
+  void report_heldout();
+  void save();
+  void write_trace_file();
+  bool due(int64_t every) const { return every > 0 && trainer_.progress().step % every == 0; }
+  bool first_rank() const { return trainer_.runtime().parts().grid.rank() == 0; }
+
+  Trainer& trainer_;
+  Batches& batches_;
+  EvaluationBatches* heldout_;
+  RunDirectory* directory_;
+  RunOptions options_;
+  const std::atomic<bool>& stop_;
+  Say say_;
+  int64_t first_step_ = 0;
+  int64_t saved_step_ = -1;
+  std::unique_ptr<MetricsWriter> metrics_;
+  std::unique_ptr<EventWriter> events_;
+  std::unique_ptr<Progress> progress_;
+};
+
+}  // namespace switchyard

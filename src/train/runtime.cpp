@@ -1,0 +1,42 @@
+#include "src/train/runtime.h"
+
+#include <algorithm>
+
+#include "comm/self.h"
+
+namespace switchyard {
+
+Runtime::Runtime(const Parts& parts, const ModelOptions& options, Precision precision, int moments, bool training)
+    : parts_(parts),
+      precision_(precision),
+      model_(options, parts.communicator, parts.grid),
+      store_(parts.backend, parts.grid, {.precision = precision, .moments = moments, .training = training},
+             [this](const ParameterVisitor& visitor) { model_.visit(visitor); }),
+      saved_("saved"),
+      scratch_("scratch") {}
+
+Context Runtime::context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training) {
+  const Key key{seed, static_cast<uint32_t>(step), batch.lane, batch.accumulation, batch.first_token};
+  return Context{parts_.backend, saved_, scratch_, precision_, parts_.trace, key, training};
+}
+
+OutboxSizes outbox_sizes(const ModelOptions& model, const TrainOptions& train, Precision precision, int ranks) {
+  if (ranks == 1) return {};
+  const auto self = make_self_communicator({});
+  const Grid grid(0, 1, 1);
+  Decoder described(model, *self, grid);
+  int64_t dense = 0, largest = 0;
+  described.visit([&](Parameter& parameter) {
+    if (parameter.kind != ParameterKind::kDense) return;
+    dense += parameter.shape.elements();
+    largest = std::max(largest, parameter.shape.elements());
+  });
+  const int64_t bucket = std::max(ParameterStore::Options{}.bucket_bytes, largest * size_of(precision.exact));
+  constexpr int64_t kCheckpointBuffer = int64_t{4} << 20;  // of SaveOptions
+  OutboxSizes sizes;
+  sizes.bucket_bytes = std::max(kCheckpointBuffer, std::min(dense * size_of(precision.exact), bucket));
+  sizes.exchange_bytes = model.moe.experts > 1 ? exchange_bytes(model.moe, train.sequences * train.sequence_length, model.width, ranks, precision.activation) : 0;
+  return sizes;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,50 @@
+// Runtime: a model with memory on this rank. Training, evaluation and generation all work on one.
+#pragma once
+
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "src/base/trace.h"
+#include "src/layers/context.h"
+#include "src/model/decoder.h"
+#include "src/train/options.h"
+#include "src/train/parameter_store.h"
+
+namespace switchyard {
+
+// The parts of a rank, built by main and passed down.
+struct Parts {
+  Backend& backend;
+  Communicator& communicator;
+  const Grid& grid;
+  Trace& trace;
+};
+
+class Runtime {
+ public:
+  // moments: of the optimizer. training false: no gradient sums, no moments.
+  Runtime(const Parts& parts, const ModelOptions& options, Precision precision, int moments, bool training);
+
+  // The context of one micro-batch. Its tensors live until the caller's marks on the arenas close.
+  Context context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training);
+
+  const Parts& parts() const { return parts_; }
+  Precision precision() const { return precision_; }
+  Decoder& model() { return model_; }
+  ParameterStore& store() { return store_; }
+  Arena& saved() { return saved_; }
+  Arena& scratch() { return scratch_; }
+  Decoder::Saved& state() { return state_; }  // of the micro-batch at hand
+
+ private:
+  Parts parts_;
+  Precision precision_;
+  Decoder model_;
+  ParameterStore store_;
+  Arena saved_, scratch_;
+  Decoder::Saved state_;
+};
+
+// What the outboxes of a communicator must hold for this model on `ranks` ranks.
+OutboxSizes outbox_sizes(const ModelOptions& model, const TrainOptions& train, Precision precision, int ranks);
+
+}  // namespace switchyard
