@@ -1,0 +1,56 @@
+// Accounting: what a model costs, from its sizes alone. Nothing is built, allocated or measured for it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/layers/context.h"
+#include "src/model/options.h"
+
+namespace switchyard {
+
+// All layers of one kind.
+struct LayerCost {
+  std::string name;
+  int64_t count = 0;
+  int64_t parameters = 0;
+  int64_t active = 0;        // parameters that one token meets: one expert of a MoE layer
+  double forward_flops = 0;  // per token, in products: a multiplication and an addition are two
+};
+
+// In the order in which a token meets them. The head is tied: its parameters are the embedding's.
+//
+// Attention is causal: a token sees (S + 1) / 2 keys on average, and only those are counted. A dropped token is counted
+// as if an expert had seen it.
+std::vector<LayerCost> layer_costs(const ModelOptions& model);
+
+struct ModelCost {
+  int64_t parameters = 0;
+  int64_t active = 0;
+  // Per trained token, forward and backward: 3 times forward, for each product has a gradient with respect to each of its
+  // two operands.
+  double training_flops = 0;
+};
+ModelCost model_cost(const ModelOptions& model);
+
+// How a model is trained, as far as memory is concerned.
+struct MemoryShape {
+  int ranks = 1;       // P
+  int lanes = 1;       // W
+  int accumulate = 1;  // A
+  int64_t sequences = 1;
+  Precision precision;
+  int moments = 2;  // of the optimizer
+};
+
+struct MemoryPart {
+  std::string name;
+  int64_t bytes = 0;
+};
+
+// Bytes of the rank that hosts most experts, part by part, while it trains. Routing is taken as balanced; unbalanced, one
+// rank's rows may grow up to the capacity. The last part stands for the program itself and its libraries.
+std::vector<MemoryPart> memory_per_rank(const ModelOptions& model, const MemoryShape& shape);
+
+}  // namespace switchyard

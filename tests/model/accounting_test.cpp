@@ -1,0 +1,102 @@
+// What summary tells about a model is what the model is.
+#include "src/model/accounting.h"
+
+#include <gtest/gtest.h>
+
+#include "comm/grid.h"
+#include "comm/self.h"
+#include "src/model/decoder.h"
+
+namespace switchyard {
+namespace {
+
+ModelOptions small_model() {
+  ModelOptions model;
+  model.vocabulary = 64;
+  model.width = 24;
+  model.heads = 3;
+  model.head_width = 10;
+  model.feed_forward = 40;
+  model.blocks = 5;
+  model.sequence_length = 16;
+  model.moe.experts = 6;
+  model.moe.every = 2;
+  return model;
+}
+
+void expect_counted(const ModelOptions& model) {
+  const auto self = make_self_communicator({});
+  const Grid grid(0, 1, 1);
+  Decoder decoder(model, *self, grid);
+  int64_t all = 0, active = 0;
+  decoder.visit([&](Parameter& parameter) {
+    all += parameter.shape.elements();
+    if (parameter.expert <= 0) active += parameter.shape.elements();
+  });
+  const ModelCost cost = model_cost(model);
+  EXPECT_EQ(cost.parameters, all);
+  EXPECT_EQ(cost.active, active);
+}
+
+TEST(Accounting, CountsEveryParameterOfTheModel) {
+  ModelOptions model = small_model();
+  expect_counted(model);
+  model.bias = true;
+  expect_counted(model);
+  model.norm.kind = NormKind::kRmsNorm;
+  expect_counted(model);
+  model.moe.every = 1;
+  expect_counted(model);
+  model.moe.experts = 1;
+  expect_counted(model);
+}
+
+TEST(Accounting, FlopsFollowTheFormula) {
+  ModelOptions model = small_model();
+  const double attention = 2.0 * 4 * 24 * 30 + 4.0 * 30 * 17 / 2, feed_forward = 4.0 * 24 * 40, head = 2.0 * 24 * 64, router = 2.0 * 24 * 6;
+  EXPECT_DOUBLE_EQ(model_cost(model).training_flops, 3 * (5 * attention + 5 * feed_forward + 2 * router + head));
+}
+
+TEST(Accounting, DenseTwinHasTheActiveParametersAndTheProducts) {
+  ModelOptions sparse = small_model(), dense = small_model();
+  dense.moe.experts = 1;
+  const int64_t routers = 2 * 24 * 6;
+  EXPECT_EQ(model_cost(sparse).active - routers, model_cost(dense).parameters);
+  EXPECT_EQ(model_cost(dense).active, model_cost(dense).parameters);
+  EXPECT_DOUBLE_EQ(model_cost(sparse).training_flops - 3.0 * 2 * routers, model_cost(dense).training_flops);
+}
+
+int64_t part(const std::vector<MemoryPart>& parts, const std::string& name) {
+  for (const MemoryPart& candidate : parts) {
+    if (candidate.name == name) return candidate.bytes;
+  }
+  ADD_FAILURE() << "no part is called " << name;
+  return 0;
+}
+
+TEST(Accounting, OwnedStateIsDividedByTheRanks) {
+  const ModelOptions model = small_model();
+  MemoryShape shape{.ranks = 1, .lanes = 6, .accumulate = 1, .sequences = 2, .precision = kPrecisionF32, .moments = 2};
+  const auto one = memory_per_rank(model, shape);
+  EXPECT_EQ(part(one, "masters"), 4 * model_cost(model).parameters);
+  EXPECT_EQ(part(one, "optimizer moments"), 8 * model_cost(model).parameters);
+  EXPECT_EQ(part(one, "plain weights"), 0) << "one rank reads its masters in place";
+  shape.ranks = 3;
+  const auto three = memory_per_rank(model, shape);
+  EXPECT_NEAR(static_cast<double>(part(three, "masters")), static_cast<double>(part(one, "masters")) / 3, 4);
+  EXPECT_LT(part(three, "packed weights"), part(one, "packed weights"));
+}
+
+TEST(Accounting, Bf16HalvesWhatIsComputedWith) {
+  const ModelOptions model = small_model();
+  MemoryShape shape{.ranks = 1, .lanes = 2, .accumulate = 1, .sequences = 2, .precision = kPrecisionF32, .moments = 2};
+  const auto f32 = memory_per_rank(model, shape);
+  shape.precision = kPrecisionBF16;
+  const auto bf16 = memory_per_rank(model, shape);
+  EXPECT_EQ(part(bf16, "masters"), part(f32, "masters"));
+  const int64_t routers = 2 * 2 * 24 * 6 * 4;  // packed twice, exact
+  EXPECT_EQ(2 * (part(bf16, "packed weights") - routers), part(f32, "packed weights") - routers);
+}
+
+}  // namespace
+}  // namespace switchyard
