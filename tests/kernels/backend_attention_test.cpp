@@ -1,0 +1,138 @@
+#include <cmath>
+
+#include "tests/kernels/backend_fixture.h"
+
+namespace switchyard {
+namespace {
+
+struct Variant {
+  const char* name;
+  AttentionShape shape;
+  bool mask, bias, together;  // together: q, k, v are columns of one matrix, as are their gradients
+};
+
+// batch, queries, keys, key_stride, heads, width, first_position, causal, scale
+constexpr Variant kVariants[] = {
+    {"one of everything", {1, 1, 1, 1, 1, 1, 0, true, 1}, false, false, false},
+    {"no sequences", {0, 5, 5, 5, 2, 3, 0, true, 1}, false, false, false},
+    {"causal", {2, 17, 17, 17, 3, 5, 0, true, 0.4}, false, false, true},
+    {"causal with padding", {3, 33, 33, 33, 2, 17, 0, true, 0.25}, true, false, true},
+    {"causal with bias", {2, 65, 65, 65, 2, 33, 0, true, 0.2}, false, true, true},
+    {"full", {2, 63, 63, 63, 2, 16, 0, false, 0.25}, false, false, false},
+    {"full with padding and bias", {2, 17, 65, 65, 3, 33, 0, false, 0.2}, true, true, false},
+    {"wide heads", {1, 130, 130, 130, 2, 64, 0, true, 0.125}, true, false, true},
+    {"wider heads", {1, 33, 33, 33, 1, 130, 0, true, 0.1}, false, false, true},
+    {"one query into a cache", {3, 1, 18, 40, 2, 33, 17, true, 0.2}, false, false, false},
+    {"some queries into a cache", {2, 3, 20, 31, 2, 17, 9, true, 0.25}, true, true, false},
+};
+
+class Attention : public BackendTest {
+ protected:
+  struct Data {
+    AttentionInputs in;
+    Tensor dq, dk, dv;
+  };
+  // Three tensors of `columns` columns: parts of one wider matrix, or strided ones of their own.
+  void three(int64_t query_rows, int64_t key_rows, int64_t columns, bool together, Tensor& a, Tensor& b, Tensor& c) {
+    if (together) {
+      const Tensor whole = activations({query_rows, 3 * columns});
+      a = whole.slice_columns(0, columns);
+      b = whole.slice_columns(columns, columns);
+      c = whole.slice_columns(2 * columns, columns);
+    } else {
+      a = pool.uniform_strided(activation, query_rows, columns);
+      b = pool.uniform_strided(activation, key_rows, columns);
+      c = pool.uniform_strided(activation, key_rows, columns);
+    }
+  }
+  Data data(const Variant& v) {
+    const AttentionShape& s = v.shape;
+    Data d;
+    three(s.batch * s.queries, s.batch * s.key_stride, s.heads * s.width, v.together, d.in.q, d.in.k, d.in.v);
+    three(s.batch * s.queries, s.batch * s.key_stride, s.heads * s.width, v.together, d.dq, d.dk, d.dv);
+    if (v.bias) d.in.bias = exacts({s.heads, s.queries, s.keys});
+    if (v.mask) {
+      d.in.mask = pool.integers({s.batch, s.keys}, 0, 3);                                 // one in three is hidden
+      for (int64_t j = 0; j < s.keys; ++j) set(d.in.mask, 0, j, j < s.keys / 2 ? 0 : 5);  // early queries of sequence 0 may see nothing
+    }
+    return d;
+  }
+  AttentionInputs wide(const AttentionInputs& in) { return {pool.wide(in.q), pool.wide(in.k), pool.wide(in.v), in.mask, pool.as(Dtype::kF64, in.bias)}; }
+  // Roundings of a score relative to its largest size: they are what a weight exp(score) is known to.
+  static double weight_units(const AttentionShape& s) { return 8 + sum_units(s.width) + sum_units(s.keys); }
+  static double score_size(const AttentionShape& s) { return 2 + s.scale * static_cast<double>(s.width); }
+};
+INSTANTIATE_TEST_SUITE_P(Backends, Attention, testing::ValuesIn(backend_cases()), case_name);
+
+TEST_P(Attention, Forward) {
+  for (const Variant& v : kVariants) {
+    const AttentionShape& s = v.shape;
+    const Data d = data(v);
+    const Pair o(pool, target(activation, {s.batch * s.queries, s.heads * s.width}));
+    const Pair lse(pool, target(exact, {s.batch, s.heads, s.queries}));
+    backend->attention_forward(Out(o.actual), Out(lse.actual), d.in, s);
+    reference->attention_forward(Out(o.expected), Out(lse.expected), wide(d.in), s);
+    expect_close(o.actual, o.expected, weight_units(s), score_size(s), std::string("o, ") + v.name);
+    expect_close(lse.actual, lse.expected, weight_units(s), score_size(s), std::string("log_sum_exp, ") + v.name);
+  }
+  pool.expect_gaps_untouched();
+}
+
+TEST_P(Attention, Backward) {
+  for (const Variant& v : kVariants) {
+    for (bool add : {false, true}) {
+      const AttentionShape& s = v.shape;
+      const Data d = data(v);
+      const AttentionInputs wide_in = wide(d.in);
+      const Shape rows{s.batch * s.queries, s.heads * s.width};
+      const Tensor o64 = pool.make(Dtype::kF64, rows), lse64 = pool.make(Dtype::kF64, {s.batch, s.heads, s.queries});
+      reference->attention_forward(Out(o64), Out(lse64), wide_in, s);
+      const Tensor o = pool.as(activation, o64), lse = pool.as(exact, lse64), d_o = activations(rows);
+      const Tensor dbias = v.bias ? target(exact, {s.heads, s.queries, s.keys}) : Tensor(), dbias64 = pool.as(Dtype::kF64, dbias);
+      const Tensor dq = pool.wide(d.dq), dk = pool.wide(d.dk), dv = pool.wide(d.dv);
+      backend->attention_backward(Out(d.dq), Out(d.dk), Out(d.dv), {dbias, add}, d_o, o, lse, d.in, s);
+      reference->attention_backward(Out(dq), Out(dk), Out(dv), {dbias64, add}, pool.wide(d_o), pool.wide(o), pool.wide(lse), wide_in, s);
+      // |ds| <= p * 2 * width; a key's gradient sums over queries.
+      const double units = weight_units(s) + sum_units(s.queries), width = static_cast<double>(s.width), queries = static_cast<double>(s.queries);
+      const double ds = 2 * width * score_size(s);
+      expect_close(d.dq, dq, units, s.scale * ds, std::string("dq, ") + v.name);
+      expect_close(d.dk, dk, units, s.scale * ds * std::sqrt(queries), std::string("dk, ") + v.name);
+      expect_close(d.dv, dv, units, score_size(s) * std::sqrt(queries), std::string("dv, ") + v.name);
+      if (v.bias) expect_close(dbias, dbias64, units, 1.5 + ds * static_cast<double>(s.batch), std::string("dbias, ") + v.name);
+    }
+  }
+  pool.expect_gaps_untouched();
+}
+
+TEST_P(Attention, AQueryThatSeesNothingIsZeroBothWays) {
+  const AttentionShape s{1, 3, 3, 3, 1, 17, 0, true, 1};
+  const AttentionInputs in{activations({3, 17}), activations({3, 17}), activations({3, 17}), pool.of(Dtype::kI32, {1, 3}, {0, 0, 1}), Tensor()};
+  const Tensor o = target(activation, {3, 17}), lse = target(exact, {1, 1, 3}), d_o = activations({3, 17});
+  const Tensor dq = target(activation, {3, 17}), dk = target(activation, {3, 17}), dv = target(activation, {3, 17});
+  backend->attention_forward(Out(o), Out(lse), in, s);
+  backend->attention_backward(Out(dq), Out(dk), Out(dv), Out(Tensor()), d_o, o, lse, in, s);
+  for (int64_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(at(lse, i / 3, i), 0);
+    for (int64_t c = 0; c < 17; ++c) {
+      EXPECT_EQ(at(o, i, c), 0);
+      EXPECT_EQ(at(dq, i, c), 0);
+      EXPECT_EQ(at(dk, i, c), 0);
+      EXPECT_EQ(at(dv, i, c), 0);
+    }
+  }
+  for (int64_t c = 0; c < 17; ++c) EXPECT_EQ(at(o, 2, c), at(in.v, 2, c)) << "one visible key: its value";
+}
+
+TEST_P(Attention, LargeScoresDoNotOverflow) {
+  const AttentionShape s{1, 1, 33, 33, 1, 1, 0, false, 1};
+  const Tensor k = pool.filled(activation, {33, 1}, -1), v = pool.filled(activation, {33, 1}, 1);
+  set(k, 20, 0, 1);
+  set(v, 20, 0, 3);
+  const Tensor o = target(activation, {1, 1}), lse = target(exact, {1, 1, 1});
+  backend->attention_forward(Out(o), Out(lse), {pool.filled(activation, {1, 1}, 4096), k, v, Tensor(), Tensor()}, s);
+  EXPECT_EQ(at(o, 0), 3);
+  EXPECT_EQ(at(lse, 0), 4096);
+}
+
+}  // namespace
+}  // namespace switchyard
