@@ -181,6 +181,7 @@ void BruteForce::micro_batch(int lane, int a) {
   Row& y = result_["y" + place];
   for (Token& token : tokens_) {
     result_["experts" + place].push_back(token.counts ? static_cast<double>(token.expert) : -1);
+    result_["gate" + place].push_back(token.counts ? token.p[token.expert] : 0);
     double position = token.slot;
     for (size_t i = 0; i < token.expert; ++i) position += kept_[i];
     result_["position" + place].push_back(token.kept ? position : -1);

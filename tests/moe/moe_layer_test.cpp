@@ -31,6 +31,7 @@ std::vector<NamedCase> cases() {
   add("Accumulated").accumulate = 2;
   Case& everything = add("BiasDropoutGroupsPaddingSixExperts");
   everything.shape.bias = true;
+  everything.accumulate = 2;
   everything.options.experts = 6;
   everything.options.expert_dropout = 0.3;
   everything.options.group_tokens = 7;  // 24 tokens: the last group is shorter
@@ -116,6 +117,19 @@ TEST(MoeLayer, DroppedTokensAndPaddingGiveZeroAndHaveNoGradientThroughTheGate) {
     dropped += !has_entry && t != 4;
   }
   EXPECT_GT(dropped, 0) << "the case must drop tokens";
+}
+
+TEST(MoeLayer, LaterTokensDoNotChangeTheOutputOfEarlierOnes) {
+  Case c = usual();
+  c.lanes = 1;
+  const std::vector<double> before = run_step(c, 1).at("y 0 0");
+  for (const int64_t first : {1, 9, 23}) {
+    c.x_scale = [first](int64_t t) { return t < first ? 1.0 : -3.0; };
+    const std::vector<double> after = run_step(c, 1).at("y 0 0");
+    const auto end = static_cast<std::ptrdiff_t>(first * c.shape.width);
+    EXPECT_TRUE(std::equal(before.begin(), before.begin() + end, after.begin())) << "tokens from " << first << " on were changed";
+    EXPECT_FALSE(std::equal(before.begin() + end, before.end(), after.begin() + end)) << "the change must be seen at all";
+  }
 }
 
 TEST(MoeLayer, EvaluationTwiceGivesTheSameBits) {

@@ -40,9 +40,12 @@ struct Case {
   // What multiplies a weight's noise; row and column of the named parameter.
   std::function<double(const std::string& name, int64_t row, int64_t column)> weight_scale = [](const std::string&, int64_t, int64_t) { return 0.5; };
 
-  double weight(const std::string& name, int64_t row, int64_t column, int64_t columns) const {
-    return weight_scale(name, row, column) * noise(name, row * columns + column);
-  }
+  // What multiplies token t's input.
+  std::function<double(int64_t t)> x_scale = [](int64_t) { return 1; };
+
+  // Inputs and experts' weights are BF16 numbers and the router's are F32 numbers, whatever the precision: so that the
+  // brute-force reference sees what a model in BF16 sees.
+  double weight(const std::string& name, int64_t row, int64_t column, int64_t columns) const;
   double x(int lane, int accumulation, int64_t t, int64_t d) const;
   double dy(int lane, int accumulation, int64_t t, int64_t d) const;
   // Of the whole step.
@@ -53,7 +56,7 @@ struct Case {
 // Everything that a step computes, by name; F32 is widened, which keeps its bits apart.
 //   "y 3 0", "dx 3 0"               of lane 3, accumulation 0: [T, D]
 //   "sums 3 0", "counts 3 0"        the router's losses; requested, then kept, of each expert
-//   "experts 3 0", "position 3 0"   [T]
+//   "experts 3 0", "position 3 0", "gate 3 0"   [T]
 //   "moe.router.weight 3 0"         the router's gradient from this lane and accumulation
 //   "moe.expert.2.in.weight"        an expert's gradient, of the whole step
 using Result = std::map<std::string, std::vector<double>>;

@@ -15,8 +15,18 @@ double noise(const std::string& what, int64_t index) {
   return normal_from(words[0], words[1]);
 }
 
-double Case::x(int lane, int accumulation, int64_t t, int64_t d) const { return noise(place_of(lane, accumulation) + " x", t * shape.width + d); }
-double Case::dy(int lane, int accumulation, int64_t t, int64_t d) const { return noise(place_of(lane, accumulation) + " dy", t * shape.width + d); }
+static double in_bf16(double value) { return static_cast<double>(BFloat16(static_cast<float>(value))); }
+
+double Case::x(int lane, int accumulation, int64_t t, int64_t d) const {
+  return in_bf16(x_scale(t) * noise(place_of(lane, accumulation) + " x", t * shape.width + d));
+}
+
+double Case::dy(int lane, int accumulation, int64_t t, int64_t d) const { return in_bf16(noise(place_of(lane, accumulation) + " dy", t * shape.width + d)); }
+
+double Case::weight(const std::string& name, int64_t row, int64_t column, int64_t columns) const {
+  const double value = weight_scale(name, row, column) * noise(name, row * columns + column);
+  return name == "moe.router.weight" ? static_cast<double>(static_cast<float>(value)) : in_bf16(value);
+}
 
 RouterLoss Case::loss() const {
   const int64_t size = group_tokens_of(options, tokens);
@@ -142,6 +152,7 @@ void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
     counts.assign(statistics.requested.begin(), statistics.requested.end());
     counts.insert(counts.end(), statistics.kept.begin(), statistics.kept.end());
     (*result)["experts" + place] = to_doubles(kept.route().expert);
+    (*result)["gate" + place] = to_doubles(kept.route().gate);
     (*result)["position" + place] = to_doubles(kept.route().position);
   }
   if (sink == nullptr) return;
