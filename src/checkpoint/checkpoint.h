@@ -15,6 +15,8 @@
 #include "comm/communicator.h"
 #include "src/checkpoint/digest.h"
 #include "src/checkpoint/files.h"
+#include "src/checkpoint/list.h"
+#include "src/checkpoint/manifest.h"
 #include "src/checkpoint/state.h"
 
 namespace switchyard {
@@ -57,34 +59,16 @@ std::optional<LoadedCheckpoint> load_checkpoint(Communicator& communicator, cons
 
 // Steps of the checkpoints of a run, newest first, whole or not. Not collective. Empty where the directory is missing.
 std::vector<int64_t> list_checkpoints(const std::string& run);
-std::string checkpoint_name(int64_t step);  // "step-000001200"
 
-// A checkpoint as its manifest describes it.
-struct CheckpointSummary {
-  struct File {
-    std::string name;
-    int64_t bytes = 0;
-    std::string checksum;  // XXH3-128, hexadecimal
-  };
-  struct Tensor {
-    std::string name;
-    Dtype dtype = Dtype::kF32;
-    Shape shape;
-    size_t file = 0;             // index in files
-    int64_t begin = 0, end = 0;  // bytes in the file's data section
-    std::string checksum;
-  };
+struct FoundCheckpoint {
   std::string directory;
-  StateInfo info;
-  std::string state_digest;
-  std::vector<File> files;
-  std::vector<Tensor> tensors;  // in name order
+  Manifest manifest;  // info, state digest, files, tensors
 };
 
 // The newest checkpoint whose manifest is sound and whose files exist with their sizes and headers; data is not read.
 // Not collective; for what must be known before the model is built. `warnings` gets a sentence for each that was passed
 // over. Nothing where the run has none; Error(kData) if it has some and none is sound.
-std::optional<CheckpointSummary> find_newest_valid(const std::string& run, std::vector<std::string>& warnings);
+std::optional<FoundCheckpoint> find_newest_valid(const std::string& run, std::vector<std::string>& warnings);
 
 // Reads every byte of one checkpoint directory, checks every checksum, and returns the state digest computed from the
 // bytes. Not collective. Throws Error(kData) naming the file or tensor that is wrong.

@@ -14,7 +14,6 @@ namespace switchyard {
 using Sha256 = std::array<uint8_t, 32>;
 
 Sha256 sha256(const void* data, size_t bytes);
-std::string to_hex(const uint8_t* bytes, size_t count);
 
 // One line for each tensor, in name order, without the line end:
 //   <name> <dtype> <extents joined by x; "scalar" for none> <SHA-256 of block 0> <SHA-256 of block 1> ...

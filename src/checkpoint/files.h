@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "src/base/error.h"
 
@@ -71,7 +72,10 @@ void write_new_file(FileCalls& calls, int directory, const std::string& name, co
 // Replaces `name` as a whole: a reader, and a crash, sees the old content or the new.
 void replace_file(FileCalls& calls, int directory, const std::string& name, const std::string& content);
 
-// Removes a directory and the files in it, links included but not followed; stays in one level. Errors are ignored.
+// Names of what a directory holds, sorted, without "." and "..".
+std::vector<std::string> list_directory(int directory);
+
+// Removes a directory and the files in it, or a file; links are removed, not followed. One level. Errors are ignored.
 void remove_directory(FileCalls& calls, int parent, const std::string& name) noexcept;
 
 }  // namespace switchyard

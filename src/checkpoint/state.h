@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,23 +27,22 @@ struct StateTensor {
   std::vector<StateBlock> blocks;  // as blocks_of(shape), in that order
 
   // Elements of one row, as blocks count rows: a vector is one row.
-  int64_t row_elements() const { return shape.rank() <= 1 ? shape.elements() : (shape[0] == 0 ? 0 : shape.elements() / shape[0]); }
+  int64_t row_elements() const { return shape.rank() <= 1 ? shape.elements() : shape.elements() / shape[0]; }
   int64_t bytes() const { return shape.elements() * size_of(dtype); }
   int64_t block_bytes(const StateBlock& block) const { return block.rows * row_elements() * size_of(dtype); }
 };
 
-// In any order; names are unique.
+// In any order; names are unique, and no tensor is empty.
 using State = std::vector<StateTensor>;
 
 // Names of optimizer moments begin with this; all others are weights.
 inline constexpr std::string_view kOptimizerPrefix = "optimizer.";
 
-// A tensor whose block b belongs to owner(b) and lies, on that rank, at data(b). `data` is asked on the owner only.
-StateTensor make_state_tensor(std::string name, Dtype dtype, Shape shape, int rank, const std::function<int(int64_t block)>& owner,
-                              const std::function<Tensor(int64_t block)>& data);
-
 // Throws InternalError unless every tensor of the state is as described above, seen from `rank`.
 void check_state(const State& state, int rank, int ranks);
+
+// Indices of the tensors, by name.
+std::vector<size_t> name_order(const State& state);
 
 // Numbers of the run that are not tensors.
 struct StateInfo {
