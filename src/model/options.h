@@ -9,17 +9,17 @@
 namespace switchyard {
 
 struct ModelOptions {
-  int64_t vocabulary = 0;       // N
-  int64_t width = 0;            // D
-  int64_t heads = 0;            // H
-  int64_t head_width = 0;       // K
-  int64_t feed_forward = 0;     // F
+  int64_t vocabulary = 0;    // N
+  int64_t width = 0;         // D
+  int64_t heads = 0;         // H
+  int64_t head_width = 0;    // K
+  int64_t feed_forward = 0;  // F
   int64_t blocks = 0;
   int64_t sequence_length = 0;  // S, rows of the position table
   Norm norm;
-  bool bias = false;            // of linear layers
-  double dropout = 0;           // after the embedding and after each sublayer
-  double hidden_dropout = 0;    // inside dense feed-forward layers
+  bool bias = false;                 // of linear layers
+  double dropout = 0;                // after the embedding and after each sublayer
+  double hidden_dropout = 0;         // inside dense feed-forward layers
   double initializer_scale = 0.1;    // s of sqrt(s / fan_in) for feed-forward, experts and router
   double embedding_deviation = 1.0;  // of the token and position tables
   bool scale_tied_head = true;       // logits = D^-1/2 h E^T (switch.md 2.6); false: logits = h E^T
