@@ -84,6 +84,14 @@ void Windows::read_window(int64_t window, int64_t sequence) {
   std::fill(wanted + valid, wanted + length, -1);
 }
 
+MicroBatch Windows::empty() const {
+  MicroBatch batch;
+  batch.sequence_length = options_.sequence_length;
+  batch.tokens = tokens_.tensor(Dtype::kI32, {0});
+  batch.targets = targets_.tensor(Dtype::kI32, {0});
+  return batch;
+}
+
 MicroBatch Windows::read(const std::vector<int64_t>& chosen) {
   const int64_t rows = options_.sequences * options_.sequence_length;
   bool padded = false;
@@ -131,12 +139,9 @@ Counts Batches::counts(int64_t step) {
 
 MicroBatch Batches::at(int64_t step, int accumulation, int lane) {
   const BatchOptions& options = windows_.options();
-  MicroBatch batch;
-  batch.sequence_length = options.sequence_length;
-  if (lane < options.lanes) {
-    choose(step, accumulation, lane);
-    batch = windows_.read(chosen_);
-  }
+  const bool working = lane < options.lanes;
+  if (working) choose(step, accumulation, lane);
+  MicroBatch batch = working ? windows_.read(chosen_) : windows_.empty();
   batch.lane = lane;
   batch.accumulation = accumulation;
   batch.first_token = static_cast<uint64_t>((int64_t{accumulation} * options.lanes + lane) * options.sequences * options.sequence_length);
@@ -176,9 +181,7 @@ Counts EvaluationBatches::counts(int64_t round) {
 
 MicroBatch EvaluationBatches::at(int64_t round, int lane) {
   const BatchOptions& options = windows_.options();
-  MicroBatch batch;
-  batch.sequence_length = options.sequence_length;
-  if (choose(round, lane)) batch = windows_.read(chosen_);
+  MicroBatch batch = choose(round, lane) ? windows_.read(chosen_) : windows_.empty();
   batch.lane = lane;
   batch.first_token = static_cast<uint64_t>(lane * options.sequences * options.sequence_length);
   return batch;

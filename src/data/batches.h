@@ -37,6 +37,8 @@ class Windows {
   Counts counts(const std::vector<int64_t>& chosen) const;
   // Reads them. mask is none where nothing is padding. The tensors live until the next call.
   MicroBatch read(const std::vector<int64_t>& chosen);
+  // No sequences, no rows.
+  MicroBatch empty() const;
   const BatchOptions& options() const { return options_; }
 
  private:

@@ -1,0 +1,108 @@
+#include "tests/train/tiny_helper.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "src/checkpoint/digest.h"
+
+namespace switchyard {
+namespace {
+
+BatchOptions batch_options(const TinyJob& job) {
+  const TrainOptions& train = job.trainer.train;
+  return {train.lanes, train.accumulate, train.sequences, train.sequence_length, job.trainer.model.moe.group_tokens, train.seed};
+}
+
+std::unique_ptr<TokenFile> make_tokens(const TinyJob& job) {
+  char folder[] = "/tmp/switchyard-tiny-XXXXXX";
+  check(mkdtemp(folder) != nullptr, "tests: no temporary folder");
+  const std::string path = std::string(folder) + "/train.tokens";
+  TokenFileInfo info;
+  info.split = "train";
+  info.vocabulary = job.vocabulary;
+  info.end_of_document = 0;
+  TokenFileWriter writer(path, info);
+  int64_t written = 0;
+  for (uint64_t document = 0; written < job.corpus_tokens; ++document) {
+    std::vector<int32_t> tokens;
+    int32_t last = 1;
+    const int64_t length = 5 + static_cast<int64_t>(mix64(document) % 40);
+    for (int64_t i = 0; i < length; ++i) {
+      // Mostly a fixed successor, so that there is something to learn.
+      const uint64_t draw = mix64(document * 1000 + static_cast<uint64_t>(i));
+      last = draw % 4 == 0 ? static_cast<int32_t>(1 + draw / 4 % static_cast<uint64_t>(job.vocabulary - 1)) : 1 + (last * 7 + 3) % static_cast<int32_t>(job.vocabulary - 1);
+      tokens.push_back(last);
+    }
+    writer.add_document(tokens, length);
+    written += length + 1;
+  }
+  writer.finish();
+  auto file = std::make_unique<TokenFile>(path);
+  std::filesystem::remove_all(folder);  // the open file stays
+  return file;
+}
+
+}  // namespace
+
+TinyJob tiny_job() {
+  TinyJob job;
+  ModelOptions& model = job.trainer.model;
+  model.vocabulary = job.vocabulary;
+  model.width = 16;
+  model.heads = 2;
+  model.head_width = 8;
+  model.feed_forward = 24;
+  model.blocks = 2;
+  model.sequence_length = 12;
+  model.dropout = 0.1;
+  model.hidden_dropout = 0.1;
+  model.embedding_deviation = 0.3;
+  model.scale_tied_head = false;
+  model.scale_attention = true;
+  model.moe = {.experts = 6, .every = 2, .capacity_factor = 1.0, .eval_capacity_factor = 2.0, .min_capacity = 2};
+  model.moe.z_loss = 1e-3;
+  model.moe.expert_dropout = 0.2;
+  model.moe.group_tokens = 18;
+  job.trainer.train = {.seed = 11, .steps = 40, .lanes = 8, .accumulate = 2, .sequences = 2, .sequence_length = 12};
+  job.trainer.optimizer.clip_norm = 0.5;
+  job.trainer.schedule = {.kind = ScheduleKind::kCosine, .rate = 3e-3, .warmup_steps = 5, .schedule_steps = 40};
+  job.trainer.precision = kPrecisionF32;
+  return job;
+}
+
+const TokenFile& tiny_tokens(const TinyJob& job) {
+  static const std::unique_ptr<TokenFile> file = make_tokens(job);
+  return *file;
+}
+
+TinyRank::TinyRank(const TinyJob& job, Communicator& communicator)
+    : job_(job),
+      communicator_(communicator),
+      grid_(communicator.rank(), communicator.size(), job.trainer.train.lanes),
+      backend_(job.cpu_backend ? make_cpu_backend(job.threads) : make_reference_backend()),
+      trainer_(std::make_unique<Trainer>(Parts{*backend_, communicator, grid_, trace_}, job.trainer)),
+      batches_(tiny_tokens(job), batch_options(job)) {}
+
+void TinyRank::train(int64_t steps) {
+  while (trainer_->progress().step < steps) trainer_->step(batches_);
+}
+
+EvaluationReport TinyRank::evaluate() {
+  EvaluationBatches heldout(tiny_tokens(job_), batch_options(job_), 40);
+  return switchyard::evaluate(trainer_->runtime(), heldout);
+}
+
+std::string TinyRank::digest() { return state_digest(communicator_, trainer_->state()); }
+
+void run_tiny(const TinyJob& job, int ranks, const std::function<void(TinyRank&, Communicator&)>& body) {
+  const OutboxSizes sizes = outbox_sizes(job.trainer.model, job.trainer.train, job.trainer.precision, ranks);
+  run_ranks(
+      ranks,
+      [&](Communicator& communicator) {
+        TinyRank rank(job, communicator);
+        body(rank, communicator);
+      },
+      {.sizes = sizes});
+}
+
+}  // namespace switchyard

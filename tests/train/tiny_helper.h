@@ -1,0 +1,55 @@
+// A small training job for tests: every source of trouble is on (dropout, jitter, capacity that binds, clipping, both
+// router losses, padding, experts that do not divide by the ranks), and it takes milliseconds a step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "src/data/batches.h"
+#include "src/train/evaluate.h"
+#include "src/train/trainer.h"
+#include "tests/ranks.h"
+
+namespace switchyard {
+
+struct TinyJob {
+  Trainer::Options trainer;
+  int64_t vocabulary = 61;
+  int64_t corpus_tokens = 4000;
+  bool cpu_backend = false;  // else the reference
+  int threads = 1;
+};
+
+// W = 8 lanes, A = 2, E = 6.
+TinyJob tiny_job();
+
+// A token file with a fixed pseudo-random text, made once per process in a temporary folder.
+const TokenFile& tiny_tokens(const TinyJob& job);
+
+// One rank of the job.
+class TinyRank {
+ public:
+  TinyRank(const TinyJob& job, Communicator& communicator);
+
+  Trainer& trainer() { return *trainer_; }
+  Batches& batches() { return batches_; }
+  // Steps until `steps` are done.
+  void train(int64_t steps);
+  EvaluationReport evaluate();
+  std::string digest();
+
+ private:
+  TinyJob job_;
+  Communicator& communicator_;
+  Grid grid_;
+  Trace trace_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Trainer> trainer_;
+  Batches batches_;
+};
+
+// Runs `body` on thread ranks whose outboxes fit the job.
+void run_tiny(const TinyJob& job, int ranks, const std::function<void(TinyRank&, Communicator&)>& body);
+
+}  // namespace switchyard
