@@ -70,7 +70,7 @@ using DocumentSource = std::function<void(const std::function<void(std::string_v
 // A SentencePiece unigram model of the documents: identity normalisation, byte fallback, no dummy prefix, no white space
 // removed. Of more than `sentences` lines a sample of that size, drawn by line number alone, is used. The same documents
 // give the same bytes: the library always gets two threads and a fixed order.
-// Errors: kUsage for a vocabulary outside 512 .. 1,000,000; kData where the text is too small for it.
+// Errors: kUsage for a vocabulary outside 384 .. 1,000,000; kData where the text is too small for it.
 std::unique_ptr<Tokenizer> train_sentencepiece(const DocumentSource& documents, int64_t vocabulary = kDefaultVocabulary,
                                                int64_t sentences = kTrainingSentences);
 

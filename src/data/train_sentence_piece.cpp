@@ -15,6 +15,7 @@ namespace {
 
 // The library leaves out sentences above 4192 bytes (its max_sentence_length).
 constexpr size_t kMostSentenceBytes = 4096;
+constexpr int64_t kLeastVocabulary = 384;
 constexpr uint64_t kSampleSeed = 0x73616d706c65;
 // Sums over sentences are grouped by thread in the library, so the number of threads is part of the result.
 constexpr const char* kThreads = "2";
@@ -86,6 +87,7 @@ std::unordered_map<std::string, std::string> trainer_options(int64_t vocabulary)
           {"remove_extra_whitespaces", "false"},
           {"allow_whitespace_only_pieces", "true"},
           {"shuffle_input_sentence", "false"},
+          {"hard_vocab_limit", "false"},  // a smaller one is found out below, with a better sentence
           {"num_threads", kThreads},
           {"minloglevel", "2"}};
 }
@@ -100,30 +102,40 @@ std::string with_spaces(std::string_view marked) {
   return text;
 }
 
+std::vector<LearnedPiece> learn_pieces(const std::vector<std::string>& sentences, int64_t vocabulary) {
+  SampleIterator iterator(sentences);
+  std::string model;
+  auto status = sentencepiece::SentencePieceTrainer::Train(trainer_options(vocabulary), &iterator, &model);
+  sentencepiece::SentencePieceProcessor trained;
+  if (status.ok()) status = trained.LoadFromSerializedProto(model);
+  if (!status.ok()) {
+    throw Error(ExitCode::kData, fmt::format("SentencePiece cannot make a vocabulary of {} from {} lines of text ({}); use another vocabulary or other text",
+                                             vocabulary, sentences.size(), status.ToString()));
+  }
+  std::vector<LearnedPiece> learned;
+  for (int id = 0; id < trained.GetPieceSize(); ++id) {
+    if (!trained.IsUnknown(id) && !trained.IsByte(id)) learned.push_back({with_spaces(trained.IdToPiece(id)), trained.GetScore(id)});
+  }
+  return learned;
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> train_sentencepiece(const DocumentSource& documents, int64_t vocabulary, int64_t sentences) {
-  if (vocabulary < 512 || vocabulary > kMostVocabulary) {
+  if (vocabulary < kLeastVocabulary || vocabulary > kMostVocabulary) {
     throw Error(ExitCode::kUsage,
-                fmt::format("vocabulary is {} but must be from 512 to {}, of which {} are fixed", vocabulary, kMostVocabulary, kFirstLearned));
+                fmt::format("vocabulary is {} but must be from {} to {}, of which {} are fixed", vocabulary, kLeastVocabulary, kMostVocabulary, kFirstLearned));
   }
   check(sentences > 0, "train_sentencepiece: an empty sample");
   Sample sample(sentences);
   documents([&](std::string_view document) { add_document(document, sample); });
   if (sample.sentences().empty()) throw Error(ExitCode::kData, "there is no text to train a tokenizer on; give more text, or use the bytes tokenizer");
 
-  SampleIterator iterator(sample.sentences());
-  std::string model;
-  auto status = sentencepiece::SentencePieceTrainer::Train(trainer_options(vocabulary), &iterator, &model);
-  sentencepiece::SentencePieceProcessor trained;
-  if (status.ok()) status = trained.LoadFromSerializedProto(model);
-  if (!status.ok()) {
-    throw Error(ExitCode::kData, fmt::format("SentencePiece cannot make a vocabulary of {} from {} lines of text ({}); use a smaller vocabulary or more text",
-                                             vocabulary, sample.sentences().size(), status.ToString()));
-  }
-  std::vector<LearnedPiece> learned;
-  for (int id = 0; id < trained.GetPieceSize(); ++id) {
-    if (!trained.IsUnknown(id) && !trained.IsByte(id)) learned.push_back({with_spaces(trained.IdToPiece(id)), trained.GetScore(id)});
+  std::vector<LearnedPiece> learned = learn_pieces(sample.sentences(), vocabulary);
+  const int64_t found = kFirstLearned + static_cast<int64_t>(learned.size());
+  if (found < vocabulary) {
+    throw Error(ExitCode::kData, fmt::format("{} lines of text give a vocabulary of {} at most, not of {}; use a smaller vocabulary or more text",
+                                             sample.sentences().size(), found, vocabulary));
   }
   return std::make_unique<SentencePieceTokenizer>(std::move(learned));
 }
