@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "tests/kernels/backend_fixture.h"
@@ -58,9 +60,46 @@ class Attention : public BackendTest {
     return d;
   }
   AttentionInputs wide(const AttentionInputs& in) { return {pool.wide(in.q), pool.wide(in.k), pool.wide(in.v), in.mask, pool.as(Dtype::kF64, in.bias)}; }
-  // Roundings of a score relative to its largest size: they are what a weight exp(score) is known to.
-  static double weight_units(const AttentionShape& s) { return 8 + sum_units(s.width) + sum_units(s.keys); }
-  static double score_size(const AttentionShape& s) { return 2 + s.scale * static_cast<double>(s.width); }
+  // What the roundings of each result are proportional to: the formulas with every term replaced by its magnitude. A
+  // weight exp(score - log_sum_exp) is known to the size of its argument.
+  struct Sizes {
+    Tensor o, dq, dk, dv, dbias;
+  };
+  Sizes sizes(const AttentionInputs& in /* F64 */, const AttentionShape& s, const Tensor& d_o, const Tensor& o, const Tensor& lse) {
+    const auto zeros = [&](const Tensor& x) { return pool.make(Dtype::kF64, x.shape()); };
+    const Sizes size{zeros(in.q), zeros(in.q), zeros(in.k), zeros(in.v), pool.make(Dtype::kF64, {s.heads, s.queries, s.keys})};
+    for (int64_t b = 0; b < s.batch; ++b) {
+      for (int64_t h = 0; h < s.heads; ++h) {
+        for (int64_t i = 0; i < s.queries; ++i) {
+          for (int64_t j = 0; j < s.keys; ++j) {
+            const bool hidden = (s.causal && j > s.first_position + i) || (in.mask.exists() && in.mask.get<int32_t>()[b * s.keys + j] == 0);
+            if (!hidden) add_sizes(size, in, s, d_o, o, lse.get<double>()[(b * s.heads + h) * s.queries + i], {b, h, i, j});
+          }
+        }
+      }
+    }
+    return size;
+  }
+  static void add_sizes(const Sizes& size, const AttentionInputs& in, const AttentionShape& s, const Tensor& d_o, const Tensor& o, double lse,
+                        const std::array<int64_t, 4>& place) {
+    const auto [b, h, i, j] = place;
+    const int64_t q = b * s.queries + i, k = b * s.key_stride + j, first = h * s.width, entry = (h * s.queries + i) * s.keys + j;
+    double score = in.bias.exists() ? in.bias.get<double>()[entry] : 0, score_size = std::abs(score) + std::abs(lse), center = 0;
+    for (int64_t c = first; c < first + s.width; ++c) {
+      score += s.scale * at(in.q, q, c) * at(in.k, k, c);
+      score_size += s.scale * std::abs(at(in.q, q, c) * at(in.k, k, c));
+      center += std::abs(at(d_o, q, c)) * (std::abs(at(in.v, k, c)) + std::abs(at(o, q, c)));
+    }
+    const double p = std::exp(score - lse) * (1 + score_size), ds = p * center;
+    for (int64_t c = first; c < first + s.width; ++c) {
+      size.o.row<double>(q)[c] += p * std::abs(at(in.v, k, c));
+      size.dq.row<double>(q)[c] += s.scale * ds * std::abs(at(in.k, k, c));
+      size.dk.row<double>(k)[c] += s.scale * ds * std::abs(at(in.q, q, c));
+      size.dv.row<double>(k)[c] += p * std::abs(at(d_o, q, c));
+    }
+    size.dbias.get<double>()[entry] += ds;
+  }
+  static double units(const AttentionShape& s) { return sum_units(s.width) + sum_units(std::max(s.keys, s.queries)); }
 };
 INSTANTIATE_TEST_SUITE_P(Backends, Attention, testing::ValuesIn(backend_cases()), case_name);
 
@@ -72,8 +111,9 @@ TEST_P(Attention, Forward) {
     const Pair lse(pool, target(exact, {s.batch, s.heads, s.queries}));
     backend->attention_forward(Out(o.actual), Out(lse.actual), d.in, s);
     reference->attention_forward(Out(o.expected), Out(lse.expected), wide(d.in), s);
-    expect_close(o.actual, o.expected, weight_units(s), score_size(s), std::string("o, ") + v.name);
-    expect_close(lse.actual, lse.expected, weight_units(s), score_size(s), std::string("log_sum_exp, ") + v.name);
+    const Sizes size = sizes(wide(d.in), s, o.expected, o.expected, lse.expected);
+    expect_close(o.actual, o.expected, units(s), size.o, std::string("o, ") + v.name);
+    expect_close(lse.actual, lse.expected, units(s), 2 + s.scale * static_cast<double>(s.width), std::string("log_sum_exp, ") + v.name);
   }
   pool.expect_gaps_untouched();
 }
@@ -92,13 +132,13 @@ TEST_P(Attention, Backward) {
       const Tensor dq = pool.wide(d.dq), dk = pool.wide(d.dk), dv = pool.wide(d.dv);
       backend->attention_backward(Out(d.dq), Out(d.dk), Out(d.dv), {dbias, add}, d_o, o, lse, d.in, s);
       reference->attention_backward(Out(dq), Out(dk), Out(dv), {dbias64, add}, pool.wide(d_o), pool.wide(o), pool.wide(lse), wide_in, s);
-      // |ds| <= p * 2 * width; a key's gradient sums over queries.
-      const double units = weight_units(s) + sum_units(s.queries), width = static_cast<double>(s.width), queries = static_cast<double>(s.queries);
-      const double ds = 2 * width * score_size(s);
-      expect_close(d.dq, dq, units, s.scale * ds, std::string("dq, ") + v.name);
-      expect_close(d.dk, dk, units, s.scale * ds * std::sqrt(queries), std::string("dk, ") + v.name);
-      expect_close(d.dv, dv, units, score_size(s) * std::sqrt(queries), std::string("dv, ") + v.name);
-      if (v.bias) expect_close(dbias, dbias64, units, 1.5 + ds * static_cast<double>(s.batch), std::string("dbias, ") + v.name);
+      const Sizes size = sizes(wide_in, s, d_o, o, pool.wide(lse));
+      expect_close(d.dq, dq, units(s), size.dq, std::string("dq, ") + v.name);
+      expect_close(d.dk, dk, units(s), size.dk, std::string("dk, ") + v.name);
+      expect_close(d.dv, dv, units(s), size.dv, std::string("dv, ") + v.name);
+      if (!v.bias) continue;
+      for (int64_t e = 0; add && e < dbias.elements(); ++e) size.dbias.get<double>()[e] += 1.5;
+      expect_close(dbias, dbias64, units(s), size.dbias, std::string("dbias, ") + v.name);
     }
   }
   pool.expect_gaps_untouched();
