@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "src/report/output.h"
+
 namespace switchyard {
 
 struct LayerMetrics {
@@ -38,15 +40,10 @@ std::string to_json(const StepMetrics& metrics);
 class MetricsWriter {
  public:
   explicit MetricsWriter(const std::string& run);
-  ~MetricsWriter();
-  MetricsWriter(const MetricsWriter&) = delete;
-  MetricsWriter& operator=(const MetricsWriter&) = delete;
-
   void write(const StepMetrics& metrics);
 
  private:
-  std::string path_;
-  int file_ = -1;
+  AppendedFile file_;
 };
 
 }  // namespace switchyard

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/report/metrics.h"
+#include "src/report/output.h"
 
 namespace switchyard {
 
@@ -22,24 +23,20 @@ struct Scalar {
 // What a step's metrics are called in TensorBoard.
 std::vector<Scalar> scalars_of(const StepMetrics& metrics);
 
-// One file <run>/events/events.out.tfevents.<time>.<host>, opened at construction.
+// One file <run>/events/events.out.tfevents.<time>.<host>.<process>, opened at construction.
 class EventWriter {
  public:
   // `step`: where the run starts; TensorBoard forgets what earlier files say about later steps. `wall_time` in seconds
   // since 1970 is part of the name and of the first events. Throws Error(kInputOutput).
   EventWriter(const std::string& run, int64_t step, double wall_time);
-  ~EventWriter();
-  EventWriter(const EventWriter&) = delete;
-  EventWriter& operator=(const EventWriter&) = delete;
 
   void write(int64_t step, double wall_time, const std::vector<Scalar>& scalars);
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
  private:
   void append(std::string_view event);
 
-  std::string path_;
-  int file_ = -1;
+  AppendedFile file_;
 };
 
 }  // namespace switchyard

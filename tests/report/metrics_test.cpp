@@ -1,0 +1,113 @@
+#include "src/report/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tests/report/report_helper.h"
+
+namespace switchyard {
+namespace {
+
+StepMetrics example() {
+  StepMetrics metrics;
+  metrics.step = 12;
+  metrics.loss = 0.1;
+  metrics.tokens = int64_t{1} << 40;
+  metrics.learning_rate = 1e-3;
+  metrics.layers = {{{0.25, 0.75}, 0.5, 0.6}};
+  return metrics;
+}
+
+TEST(Metrics, ALineHasExactlyTheNamesThatScriptsRelyOn) {
+  const nlohmann::ordered_json line = nlohmann::ordered_json::parse(to_json(example()));
+  std::vector<std::string> names;
+  for (const auto& [name, value] : line.items()) names.push_back(name);
+  EXPECT_THAT(names, ::testing::ElementsAre("step", "loss", "tokens", "tokens_per_second", "step_seconds", "gradient_norm", "learning_rate", "balance_loss",
+                                            "z_loss", "dropped_fraction", "all_to_all_seconds", "gradient_sum_seconds", "layers"));
+  names.clear();
+  for (const auto& [name, value] : line["layers"][0].items()) names.push_back(name);
+  EXPECT_THAT(names, ::testing::ElementsAre("load", "dropped", "entropy"));
+}
+
+TEST(Metrics, NumbersSurviveExactly) {
+  const nlohmann::json line = nlohmann::json::parse(to_json(example()));
+  EXPECT_EQ(line["step"], 12);
+  EXPECT_EQ(line["loss"].get<double>(), 0.1);
+  EXPECT_EQ(line["tokens"].get<int64_t>(), int64_t{1} << 40);
+  EXPECT_EQ(line["layers"][0]["load"][1].get<double>(), 0.75);
+  EXPECT_EQ(line["layers"][0]["entropy"].get<double>(), 0.6);
+}
+
+TEST(Metrics, NumbersThatAreNotFiniteBecomeNull) {
+  StepMetrics metrics = example();
+  metrics.loss = std::numeric_limits<double>::quiet_NaN();
+  metrics.gradient_norm = std::numeric_limits<double>::infinity();
+  const nlohmann::json line = nlohmann::json::parse(to_json(metrics));
+  EXPECT_TRUE(line["loss"].is_null());
+  EXPECT_TRUE(line["gradient_norm"].is_null());
+}
+
+TEST(Metrics, AWriterContinuesTheFile) {
+  Scratch scratch;
+  MetricsWriter(scratch.path()).write(example());
+  MetricsWriter(scratch.path()).write(example());
+  EXPECT_EQ(read_file(scratch.path("metrics.jsonl")), to_json(example()) + "\n" + to_json(example()) + "\n");
+}
+
+// A limit on the size of files stands in for a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  sighandler_t handler_;
+};
+
+TEST(Metrics, ALineThatDoesNotFitIsTakenBackAndReported) {
+  Scratch scratch;
+  MetricsWriter writer(scratch.path());
+  writer.write(example());
+  const std::string before = read_file(scratch.path("metrics.jsonl"));
+  {
+    const FileSizeLimit limit(before.size() + 10);
+    try {
+      writer.write(example());
+      FAIL() << "a line was written beyond the limit";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kInputOutput);
+      EXPECT_NE(std::string(error.what()).find("metrics.jsonl"), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(read_file(scratch.path("metrics.jsonl")), before) << "half a line is left";
+  }
+  writer.write(example());
+  EXPECT_EQ(read_file(scratch.path("metrics.jsonl")), before + before) << "the writer goes on once there is room";
+}
+
+TEST(Metrics, AMissingDirectoryIsAnInputOutputError) {
+  Scratch scratch;
+  try {
+    MetricsWriter writer(scratch.path("missing"));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kInputOutput);
+  }
+}
+
+}  // namespace
+}  // namespace switchyard
