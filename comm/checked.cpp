@@ -17,6 +17,7 @@ namespace {
 
 enum class Operation : int64_t { kSplit, kBarrier, kBroadcast, kAllGather, kReduce, kOutbox, kAllToAll };
 constexpr std::array<const char*, 7> kOperationNames = {"split", "barrier", "broadcast", "all_gather", "reduce", "outbox", "all_to_all"};
+constexpr std::array<const char*, 4> kReductionNames = {"sum", "min", "max", "or"};
 constexpr size_t kNameBytes = 48;
 
 // What a rank is about to do. Travels as bytes, followed by two numbers per rank: rows to it and rows from it.
@@ -39,7 +40,7 @@ std::string describe(const Intent& intent) {
   switch (intent.operation) {
     case Operation::kSplit:
     case Operation::kBarrier: break;
-    case Operation::kReduce: text += fmt::format(" ({} numbers, reduction {})", intent.rows, intent.detail); break;
+    case Operation::kReduce: text += fmt::format(" ({} numbers, {})", intent.rows, kReductionNames[static_cast<size_t>(intent.detail)]); break;
     case Operation::kBroadcast:
       text += fmt::format(" ({} rows of {} {} from root {})", intent.rows, intent.columns, name(static_cast<Dtype>(intent.dtype)), intent.detail);
       break;

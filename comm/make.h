@@ -18,9 +18,9 @@ Transport transport_named(std::string_view name);
 
 struct TransportOptions {
   Transport transport = Transport::kAuto;
-  OutboxSizes sizes;     // 0: grow, which a window cannot
+  OutboxSizes sizes = {};     // 0: grow, which a window cannot
   bool checked = false;  // compare every collective with the peers' first
-  WindowOptions window;
+  WindowOptions window = {};
 };
 
 struct Made {

@@ -161,11 +161,11 @@ void ThreadCommunicator::wait_for(Lock& lock, const char* operation, Call call, 
   bool late = false;
   const auto where = [&] { return fmt::format("rank {} waits in {}", me_.world_rank, describe(operation, call)); };
   for (int peer = peers.first; peer < peers.second;) {
-    if (fate().failure) throw PeerError(where() + " and leaves, because " + *fate().failure);
-    if (ready(peer)) {
+    if (ready(peer)) {  // even where the world has failed since: what all have come to ends alike on all
       ++peer;
       continue;
     }
+    if (fate().failure) throw PeerError(where() + " and leaves, because " + *fate().failure);
     if (seat(peer).left) {
       const std::string sentence = fmt::format("{} for rank {}, which has left: every rank must issue the same operations", where(), seat(peer).world_rank);
       fate().fail(sentence);

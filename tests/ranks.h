@@ -19,7 +19,7 @@
 namespace switchyard {
 
 struct RankOptions {
-  OutboxSizes sizes;                                              // 0: outboxes grow
+  OutboxSizes sizes = {};                                         // 0: outboxes grow
   std::chrono::milliseconds deadline = std::chrono::seconds(60);  // of one wait
   bool checked = true;
 };
