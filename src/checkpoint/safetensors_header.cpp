@@ -158,7 +158,7 @@ void check_layout(std::vector<SafetensorsEntry>& entries, int64_t data_bytes, co
   if (end != data_bytes) {
     throw SafetensorsError(
         Fault::kIncompleteBuffer,
-        fmt::format("the tensors of {} fill {} bytes but the file has {}; it is truncated or has something appended", file, end, data_bytes));
+        fmt::format("the tensors of {} fill {} bytes but its data section has {}; it is truncated or has something appended", file, end, data_bytes));
   }
 }
 

@@ -116,6 +116,25 @@ std::vector<std::pair<std::string, std::string>> snapshot(const std::string& pat
   return all;
 }
 
+std::vector<Error> errors_of_ranks(int ranks, const std::function<void(Communicator&)>& body) {
+  std::vector<std::optional<Error>> found(static_cast<size_t>(ranks));
+  run_ranks(ranks, [&](Communicator& comm) {
+    try {
+      body(comm);
+    } catch (const PeerError&) {
+      throw;
+    } catch (const Error& error) {
+      found[static_cast<size_t>(comm.rank())] = error;
+    }
+    comm.barrier({"test end"});
+  });
+  std::vector<Error> errors;
+  for (const auto& error : found) {
+    if (error) errors.push_back(*error);
+  }
+  return errors;
+}
+
 SavedCheckpoint save_one(const std::string& run, int64_t step, uint64_t seed, const SaveOptions& options) {
   const std::unique_ptr<Communicator> comm = make_self_communicator({});
   const TestState test = make_test_state(0, 1, seed);

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "kernels/memory.h"
 #include "src/checkpoint/checkpoint.h"
+#include "tests/ranks.h"
 
 namespace switchyard {
 
@@ -46,6 +48,10 @@ void write_file(const std::string& path, const std::string& content);
 std::vector<std::string> names_in(const std::string& path);
 // Names and contents of everything below a directory.
 std::vector<std::pair<std::string, std::string>> snapshot(const std::string& path);
+
+// Runs body on thread ranks and gives the errors with which they ended, in rank order; ranks that returned have none. No
+// rank leaves before all are done, so that one rank's error does not hide another's.
+std::vector<Error> errors_of_ranks(int ranks, const std::function<void(Communicator&)>& body);
 
 // One rank saves a test state of this seed.
 SavedCheckpoint save_one(const std::string& run, int64_t step, uint64_t seed, const SaveOptions& options = {});
