@@ -139,7 +139,7 @@ inline void jitter_rows(const JitterRows& args) {
       if (args.draw.active) {
         for_lanes_drawn(args.draw, r, args.columns, [&](int64_t i, auto count, Ints words) {
           const Vec unit = to_floats(shift_right<8>(words)) * broadcast(0x1p-24f);
-          write(i, count, load(x + i, count) * (broadcast(args.draw.base) + broadcast(args.draw.scale) * unit));
+          write(i, count, load(x + i, count) * fma(broadcast(args.draw.scale), unit, broadcast(args.draw.base)));
         });
       } else {
         for_lanes(args.columns, [&](int64_t i, auto count) { write(i, count, load(x + i, count)); });

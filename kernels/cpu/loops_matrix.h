@@ -22,13 +22,13 @@ inline Vec load_rounded(const Source* p, Count count, bool round) {
   return round ? from_bf16_bits(half_bits(p, count)) : load(p, count);
 }
 
-// Calls f with Full{} or with the number of lanes that there are, at most 16.
+// Calls f with Full{} or with the number of lanes that there are: none, where `lanes` is not positive.
 template <class F>
 inline void with_count(int64_t lanes, F f) {
   if (lanes >= kLanes) {
     f(Full{});
   } else {
-    f(static_cast<int>(lanes));
+    f(lanes > 0 ? static_cast<int>(lanes) : 0);
   }
 }
 
