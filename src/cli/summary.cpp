@@ -1,0 +1,116 @@
+// switchyard summary: what a configuration makes and costs, before anything is started.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "kernels/backend.h"
+#include "src/cli/app.h"
+#include "src/cli/commands.h"
+#include "src/config/build.h"
+#include "src/config/load.h"
+#include "src/config/validate.h"
+#include "src/model/accounting.h"
+#include "src/optim/optimizer.h"
+
+namespace switchyard {
+namespace {
+
+struct Arguments {
+  ConfigArguments config;
+  int ranks = 1;
+  bool json = false, resolved = false;
+};
+
+struct Summary {
+  std::vector<LayerCost> layers;
+  ModelCost cost;
+  std::vector<MemoryPart> memory;
+  int64_t memory_bytes = 0;
+  int64_t tokens_per_step = 0;
+};
+
+Summary summarize(const Config& config, int ranks) {
+  const ModelOptions model = model_options(config);
+  const TrainOptions train = train_options(config);
+  Summary summary;
+  summary.layers = layer_costs(model);
+  summary.cost = model_cost(model);
+  summary.memory = memory_per_rank(model, {.ranks = ranks,
+                                           .lanes = train.lanes,
+                                           .accumulate = train.accumulate,
+                                           .sequences = train.sequences,
+                                           .precision = precision(config),
+                                           .moments = make_optimizer(optimizer_options(config))->moments()});
+  for (const MemoryPart& part : summary.memory) summary.memory_bytes += part.bytes;
+  summary.tokens_per_step = int64_t{train.lanes} * train.accumulate * train.sequences * train.sequence_length;
+  return summary;
+}
+
+double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+void print_text(const Config& config, const Summary& summary, int ranks) {
+  fmt::print("{:<26}{:>7}{:>16}{:>16}{:>20}\n", "layer", "count", "parameters", "active", "forward flops/token");
+  for (const LayerCost& layer : summary.layers) {
+    fmt::print("{:<26}{:>7}{:>16}{:>16}{:>20.0f}\n", layer.name, layer.count, layer.parameters, layer.active, layer.forward_flops);
+  }
+  fmt::print("\nparameters                {:>16}\nactive for each token     {:>16}\n", summary.cost.parameters, summary.cost.active);
+  fmt::print("flops per trained token   {:>16.4g}\n", summary.cost.training_flops);
+  fmt::print("tokens per step           {:>16}\nflops per step            {:>16.4g}\n", summary.tokens_per_step,
+             summary.cost.training_flops * static_cast<double>(summary.tokens_per_step));
+  fmt::print("\nmemory of one rank of {}, in {}\n", ranks, Config::Precision_Name(config.precision()));
+  for (const MemoryPart& part : summary.memory) fmt::print("  {:<24}{:>12.1f} MiB\n", part.name, mib(part.bytes));
+  fmt::print("  {:<24}{:>12.1f} MiB\n", "together", mib(summary.memory_bytes));
+}
+
+void print_json(const Config& config, const Summary& summary, int ranks) {
+  nlohmann::ordered_json json = {{"parameters", summary.cost.parameters},
+                                 {"active_parameters", summary.cost.active},
+                                 {"training_flops_per_token", summary.cost.training_flops},
+                                 {"tokens_per_step", summary.tokens_per_step},
+                                 {"precision", Config::Precision_Name(config.precision())},
+                                 {"ranks", ranks},
+                                 {"memory_bytes_per_rank", summary.memory_bytes}};
+  for (const MemoryPart& part : summary.memory) json["memory"].push_back({{"part", part.name}, {"bytes", part.bytes}});
+  for (const LayerCost& layer : summary.layers) {
+    json["layers"].push_back({{"layer", layer.name},
+                              {"count", layer.count},
+                              {"parameters", layer.parameters},
+                              {"active_parameters", layer.active},
+                              {"forward_flops_per_token", layer.forward_flops}});
+  }
+  fmt::print("{}\n", json.dump(2));
+}
+
+ExitCode run(const Arguments& arguments) {
+  if (arguments.ranks < 1) throw Error(ExitCode::kUsage, fmt::format("--ranks is {} but must be at least 1", arguments.ranks));
+  Config config = load_config(arguments.config.path, arguments.config.overrides);
+  validate(config, arguments.ranks);
+  config = resolve_config(config, config.device() == Config::CPU && cpu_has_fast_bf16());
+  if (arguments.resolved) {
+    fmt::print("{}", print_config(config));
+    return ExitCode::kOk;
+  }
+  const Summary summary = summarize(config, arguments.ranks);
+  if (arguments.json) {
+    print_json(config, summary, arguments.ranks);
+  } else {
+    print_text(config, summary, arguments.ranks);
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+void add_summary(CLI::App& program, Commands& commands) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = *program.add_subcommand("summary", "Show layers, parameters, flops per token, memory per rank");
+  add_config_arguments(command, arguments->config);
+  command.add_option("--ranks", arguments->ranks, "Ranks that the memory is divided over")->type_name("P")->capture_default_str();
+  command.add_flag("--resolved", arguments->resolved, "Print the whole configuration instead, every default written out");
+  command.add_flag("--json", arguments->json, "Report as JSON");
+  commands.push_back({&command, [arguments] { return run(*arguments); }});
+}
+
+}  // namespace switchyard

@@ -1,0 +1,42 @@
+// Workplace: the parts of a rank, made from a settled configuration, and their owner.
+#pragma once
+
+#include <memory>
+
+#include "comm/communicator.h"
+#include "comm/grid.h"
+#include "comm/mpi_session.h"
+#include "kernels/backend.h"
+#include "src/base/trace.h"
+#include "src/cli/app.h"
+#include "src/config/config.pb.h"
+#include "src/data/tokenize.h"
+#include "src/train/runtime.h"
+
+namespace switchyard {
+
+class Workplace {
+ public:
+  // `config` is resolved and the same on every rank. Outboxes are sized for its model and step. The log says which
+  // arithmetic, how many threads and which transport there are. Collective.
+  Workplace(const MpiSession& session, const Config& config, bool check_collectives, spdlog::logger& log);
+
+  Parts parts() { return {*backend_, *communicator_, grid_, trace_}; }
+  int threads() const { return threads_; }
+
+ private:
+  int threads_;
+  std::unique_ptr<Backend> backend_;
+  Grid grid_;
+  Trace trace_;
+  std::unique_ptr<Communicator> communicator_;
+};
+
+// Threads of a rank: what the configuration says, or else the host's cores over its ranks.
+int threads_of(const Config& config, const Host& host);
+
+// The data of the configuration: a folder made by tokenize, or the text made by the program. Throws Error(kUsage) where
+// the tokenizer has more ids than the model has rows, and the errors of open_dataset.
+Dataset open_data(const Config& config);
+
+}  // namespace switchyard

@@ -1,0 +1,17 @@
+// A small text made by the program, for trials, tests and `verify`: nothing to download, the same everywhere.
+#pragma once
+
+#include <string>
+
+#include "src/data/tokenize.h"
+
+namespace switchyard {
+
+// About 60 KB: 400 documents, one a line, of sentences with a little grammar.
+std::string builtin_text();
+
+// The text as tokenize makes it, in bytes, one document in ten held out. The files live in a temporary folder that is
+// removed before this returns. Throws Error(kInputOutput) where there is no room for it.
+Dataset open_builtin_dataset();
+
+}  // namespace switchyard
