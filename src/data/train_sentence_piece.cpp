@@ -86,6 +86,7 @@ std::unordered_map<std::string, std::string> trainer_options(int64_t vocabulary)
           {"add_dummy_prefix", "false"},
           {"remove_extra_whitespaces", "false"},
           {"allow_whitespace_only_pieces", "true"},
+          {"split_by_unicode_script", "false"},  // " word," and "]" after a word may be pieces: a seventh fewer tokens in gcide
           {"shuffle_input_sentence", "false"},
           {"hard_vocab_limit", "false"},  // a smaller one is found out below, with a better sentence
           {"num_threads", kThreads},

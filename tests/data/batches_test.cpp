@@ -178,7 +178,8 @@ TEST(Batches, LanesBeyondTheLastAreEmpty) {
   Batches batches(fixture.file, options_for(2, 1, 2, 8));
   const MicroBatch batch = batches.at(5, 0, 2);
   EXPECT_EQ(batch.rows(), 0);
-  EXPECT_FALSE(batch.tokens.exists());
+  EXPECT_EQ(batch.tokens.elements(), 0);
+  EXPECT_EQ(batch.targets.elements(), 0);
   EXPECT_EQ(batch.lane, 2);
   EXPECT_EQ(batch.sequence_length, 8);
 }
