@@ -84,6 +84,8 @@ struct Norm {
 // j < keys; head h is columns h * width .. of each. Query i stands at position first_position + i.
 //   scores[i, j] = scale * <q_i, k_j> + bias[h, i, j];  visible iff mask[b, j] != 0 and (not causal or j <= position(i))
 //   o_i = sum_j softmax_j(scores) v_j;  0 where no key is visible (log_sum_exp is then 0)
+// The softmax is exact. The weights, and in the backward the gradients of the scores, may be rounded to activation as
+// operands of their products with v, k, q and d_o.
 // No S x S matrix exists for more than one head of one sequence per thread.
 struct AttentionShape {
   int64_t batch = 0, queries = 0, keys = 0, key_stride = 0;  // key_stride: rows from one sequence's keys to the next's

@@ -61,7 +61,8 @@ class Attention : public BackendTest {
   }
   AttentionInputs wide(const AttentionInputs& in) { return {pool.wide(in.q), pool.wide(in.k), pool.wide(in.v), in.mask, pool.as(Dtype::kF64, in.bias)}; }
   // What the roundings of each result are proportional to: the formulas with every term replaced by its magnitude. A
-  // weight exp(score - log_sum_exp) is known to the size of its argument.
+  // weight exp(score - log_sum_exp) is known to the size of its argument. Beside BF16, weights and gradients of scores
+  // may be rounded once more, as operands of products: `operand` such roundings of the exact dtype make up one.
   struct Sizes {
     Tensor o, dq, dk, dv, dbias;
   };
@@ -80,22 +81,25 @@ class Attention : public BackendTest {
     }
     return size;
   }
-  static void add_sizes(const Sizes& size, const AttentionInputs& in, const AttentionShape& s, const Tensor& d_o, const Tensor& o, double lse,
-                        const std::array<int64_t, 4>& place) {
+  void add_sizes(const Sizes& size, const AttentionInputs& in, const AttentionShape& s, const Tensor& d_o, const Tensor& o, double lse,
+                 const std::array<int64_t, 4>& place) const {
     const auto [b, h, i, j] = place;
+    const double operand = activation == exact ? 0 : unit_roundoff(activation) / (unit_roundoff(exact) * units(s));
     const int64_t q = b * s.queries + i, k = b * s.key_stride + j, first = h * s.width, entry = (h * s.queries + i) * s.keys + j;
-    double score = in.bias.exists() ? in.bias.get<double>()[entry] : 0, score_size = std::abs(score) + std::abs(lse), center = 0;
+    double score = in.bias.exists() ? in.bias.get<double>()[entry] : 0, score_size = std::abs(score) + std::abs(lse), center = 0, center_size = 0;
     for (int64_t c = first; c < first + s.width; ++c) {
       score += s.scale * at(in.q, q, c) * at(in.k, k, c);
       score_size += s.scale * std::abs(at(in.q, q, c) * at(in.k, k, c));
-      center += std::abs(at(d_o, q, c)) * (std::abs(at(in.v, k, c)) + std::abs(at(o, q, c)));
+      center += at(d_o, q, c) * (at(in.v, k, c) - at(o, q, c));
+      center_size += std::abs(at(d_o, q, c)) * (std::abs(at(in.v, k, c)) + std::abs(at(o, q, c)));
     }
-    const double p = std::exp(score - lse) * (1 + score_size), ds = p * center;
+    const double p = std::exp(score - lse), ds = p * (1 + score_size) * center_size;
+    const double p_operand = p * (1 + score_size) + operand * p, ds_operand = ds + operand * p * std::abs(center);
     for (int64_t c = first; c < first + s.width; ++c) {
-      size.o.row<double>(q)[c] += p * std::abs(at(in.v, k, c));
-      size.dq.row<double>(q)[c] += s.scale * ds * std::abs(at(in.k, k, c));
-      size.dk.row<double>(k)[c] += s.scale * ds * std::abs(at(in.q, q, c));
-      size.dv.row<double>(k)[c] += p * std::abs(at(d_o, q, c));
+      size.o.row<double>(q)[c] += p_operand * std::abs(at(in.v, k, c));
+      size.dq.row<double>(q)[c] += s.scale * ds_operand * std::abs(at(in.k, k, c));
+      size.dk.row<double>(k)[c] += s.scale * ds_operand * std::abs(at(in.q, q, c));
+      size.dv.row<double>(k)[c] += p_operand * std::abs(at(d_o, q, c));
     }
     size.dbias.get<double>()[entry] += ds;
   }
