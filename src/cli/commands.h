@@ -20,5 +20,9 @@ void add_doctor(CLI::App& program, Commands& commands);
 void add_inspect(CLI::App& program, Commands& commands);
 void add_summary(CLI::App& program, Commands& commands);
 void add_tokenize(CLI::App& program, Commands& commands);
+void add_verify(CLI::App& program, Commands& commands);
+void add_generate(CLI::App& program, Commands& commands);
+void add_eval(CLI::App& program, Commands& commands);
+void add_train(CLI::App& program, Commands& commands);
 
 }  // namespace switchyard

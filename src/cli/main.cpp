@@ -13,6 +13,10 @@ using namespace switchyard;
 ExitCode run(CLI::App& program, int argc, char** argv) {
   Commands commands;
   add_tokenize(program, commands);
+  add_train(program, commands);
+  add_eval(program, commands);
+  add_generate(program, commands);
+  add_verify(program, commands);
   add_summary(program, commands);
   add_inspect(program, commands);
   add_doctor(program, commands);
