@@ -36,6 +36,12 @@ class Decoder {
     std::vector<KeyValueCache> attention;  // per block
     std::vector<Block::Saved> working;     // per block
     int64_t length = 0;                    // tokens seen of each sequence
+
+    // Forgets them; the memory stays.
+    void clear() {
+      length = 0;
+      for (KeyValueCache& cache : attention) cache.length = 0;
+    }
   };
 
   // Parameters have no memory until a store attaches it. The communicator and the grid outlive the model.

@@ -20,7 +20,7 @@ class Reader {
     size_t fresh = tokens.size();
     if (static_cast<int64_t>(context_.size()) > length_) {
       context_.erase(context_.begin(), context_.end() - std::max<int64_t>(1, length_ / 2));
-      cache_.length = 0;
+      cache_.clear();
       fresh = context_.size();
     }
     return cached_ ? logits_of({context_.end() - static_cast<int64_t>(fresh), context_.end()}) : logits_of(context_);
