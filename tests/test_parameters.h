@@ -54,6 +54,18 @@ inline double dot(const Tensor& a, const Tensor& b) {
   return total;
 }
 
+// |a - b| / |b| in the 2-norm; 0 where they are equal.
+inline double distance(const Tensor& a, const Tensor& b) {
+  EXPECT_EQ(a.elements(), b.elements());
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < b.elements(); ++i) {
+    const double d = get(a, i) - get(b, i);
+    difference += d * d;
+    size += get(b, i) * get(b, i);
+  }
+  return difference == 0 ? 0 : std::sqrt(difference / size);
+}
+
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.elements() == b.elements() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) == 0;
 }

@@ -9,17 +9,6 @@ namespace {
 
 constexpr double kOracleTolerance = 1e-4;  // relative, in the 2-norm of a tensor
 
-double distance(const Tensor& ours, const Tensor& theirs) {
-  EXPECT_EQ(ours.elements(), theirs.elements());
-  double difference = 0, size = 0;
-  for (int64_t i = 0; i < theirs.elements(); ++i) {
-    const double d = get(ours, i) - get(theirs, i);
-    difference += d * d;
-    size += get(theirs, i) * get(theirs, i);
-  }
-  return difference == 0 ? 0 : std::sqrt(difference / size);
-}
-
 void expect_close(double ours, const Tensor& theirs, const std::string& what) {
   EXPECT_NEAR(ours, get(theirs, 0), kOracleTolerance * std::abs(get(theirs, 0))) << what;
 }
@@ -95,6 +84,7 @@ struct Oracle {
 struct Case {
   std::string model;
   std::string backend;
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.model << " on " << c.backend; }
 };
 
 class SwitchLm : public ::testing::TestWithParam<Case> {
