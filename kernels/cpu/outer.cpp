@@ -21,7 +21,11 @@ void check_outer(const OuterProduct& p) {
   check_dense(p.dw.tensor, Dtype::kF32, p.dy.columns(), p.x.columns(), "multiply_outer: expected dw [out, in], exact");
 }
 
-int64_t padded(int64_t rows) { return round_up(rows, 32); }
+// Rows as the library sees them. Strides of whole pages are avoided: their lines would share few places in the cache.
+int64_t padded(int64_t rows) {
+  const int64_t whole = round_up(rows, 32);
+  return whole % 1024 == 0 ? whole + 32 : whole;
+}
 
 }  // namespace
 
@@ -69,10 +73,9 @@ void CpuBackend::run_outer(std::span<const OuterGroup> groups) {
       if (m == 0) continue;
       for (const bool add : {false, true}) scratch = std::max(scratch, engine_.find({c.layout->dtype, Dtype::kF32, m, k, c.layout->n, add}).scratch_bytes());
     }
-    scratch = std::max(scratch, scratch);
   }
   if (shared_.bytes() < shared) shared_ = Buffer(shared);
-  team_.reserve(kOuterRows * kChunkRows * 4 + scratch);
+  team_.reserve(kOuterRows * padded(kChunkRows) * 4 + scratch);
   int64_t pieces = 0;
   for (const OuterChunk& c : chunks_) pieces = std::max(pieces, divide_up(c.layout->n, kPackColumns));
   const auto chunks = static_cast<int64_t>(chunks_.size());

@@ -287,16 +287,19 @@ inline Vec log(Vec x) {
 // Rows become columns: a 16 x 16 matrix of 32-bit words.
 inline void transpose(Ints (&rows)[kLanes]) {
   Ints t[kLanes], u[kLanes];
+#pragma GCC unroll 8
   for (int i = 0; i < kLanes; i += 2) {
     t[i] = unpack_low32(rows[i], rows[i + 1]);
     t[i + 1] = unpack_high32(rows[i], rows[i + 1]);
   }
+#pragma GCC unroll 4
   for (int i = 0; i < kLanes; i += 4) {  // 128-bit part q of u[i + j]: column 4 q + j of rows i .. i + 3
     u[i] = unpack_low64(t[i], t[i + 2]);
     u[i + 1] = unpack_high64(t[i], t[i + 2]);
     u[i + 2] = unpack_low64(t[i + 1], t[i + 3]);
     u[i + 3] = unpack_high64(t[i + 1], t[i + 3]);
   }
+#pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
 #if defined(__AVX512F__)
     const __m512i a = _mm512_shuffle_i32x4(u[j].v, u[j + 4].v, 0x88), b = _mm512_shuffle_i32x4(u[j].v, u[j + 4].v, 0xdd);
