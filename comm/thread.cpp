@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -98,6 +99,18 @@ std::string board(const ThreadGroup& group) {
   return text;
 }
 
+// mine[i] = reduction of mine[i] and theirs[i].
+void combine(std::vector<int64_t>& mine, const int64_t* theirs, Reduction reduction) {
+  for (size_t i = 0; i < mine.size(); ++i) {
+    switch (reduction) {
+      case Reduction::kSum: mine[i] = static_cast<int64_t>(static_cast<uint64_t>(mine[i]) + static_cast<uint64_t>(theirs[i])); break;
+      case Reduction::kMin: mine[i] = std::min(mine[i], theirs[i]); break;
+      case Reduction::kMax: mine[i] = std::max(mine[i], theirs[i]); break;
+      case Reduction::kOr: mine[i] |= theirs[i]; break;
+    }
+  }
+}
+
 using Lock = std::unique_lock<std::mutex>;
 
 class ThreadCommunicator final : public Communicator {
@@ -137,13 +150,16 @@ class ThreadCommunicator final : public Communicator {
   Fate& fate() { return *group_->fate; }
   Seat& seat(int rank) { return group_->seats[static_cast<size_t>(rank)]; }
 
-  // Returns when ready(peer) holds for every peer of `peers`. Ready is called under the lock.
+  // Returns when ready(peer) holds for every peer of `peers` at once. Ready is called under the lock.
   template <class Ready>
   void wait_for(Lock& lock, const char* operation, Call call, std::pair<int, int> peers, Ready ready);
-  // Returns when every rank of the group has come here.
+  // Returns when every rank of the group has come here: on all ranks, or on none.
   void meet(Lock& lock, const char* operation, Call call);
-  // Meets with an operand that the others may read until the next meeting.
-  void post(Lock& lock, const char* operation, Call call, const void* data, int64_t bytes, bool same_bytes);
+  // Meets, and calls use() while every rank's operand is posted. Nobody leaves, not even by an error, before all are
+  // through with use().
+  template <class Use>
+  void collective(const char* operation, Call call, const void* data, int64_t bytes, Use use);
+  void check_same_bytes(const char* operation, Call call) const;
   // Pulls the rows of a transfer out of the peers' outboxes.
   void complete(Transfer& transfer);
 
@@ -158,13 +174,12 @@ template <class Ready>
 void ThreadCommunicator::wait_for(Lock& lock, const char* operation, Call call, std::pair<int, int> peers, Ready ready) {
   const auto until = std::chrono::steady_clock::now() + fate().deadline;
   me_.doing = {operation, call, true};
-  bool late = false;
   const auto where = [&] { return fmt::format("rank {} waits in {}", me_.world_rank, describe(operation, call)); };
-  for (int peer = peers.first; peer < peers.second;) {
-    if (ready(peer)) {  // even where the world has failed since: what all have come to ends alike on all
-      ++peer;
-      continue;
-    }
+  bool late = false;
+  while (true) {
+    int peer = peers.first;
+    while (peer < peers.second && ready(peer)) ++peer;
+    if (peer == peers.second) break;  // even where the world has failed since
     if (fate().failure) throw PeerError(where() + " and leaves, because " + *fate().failure);
     if (seat(peer).left) {
       const std::string sentence = fmt::format("{} for rank {}, which has left: every rank must issue the same operations", where(), seat(peer).world_rank);
@@ -184,18 +199,40 @@ void ThreadCommunicator::wait_for(Lock& lock, const char* operation, Call call, 
 void ThreadCommunicator::meet(Lock& lock, const char* operation, Call call) {
   const uint64_t meeting = ++me_.meetings;
   fate().changed.notify_all();
-  wait_for(lock, operation, call, {0, size()}, [&](int peer) { return seat(peer).meetings >= meeting; });
+  try {
+    wait_for(lock, operation, call, {0, size()}, [&](int peer) { return seat(peer).meetings >= meeting; });
+  } catch (...) {
+    --me_.meetings;  // under the lock: whoever comes later does not take this rank for present
+    throw;
+  }
 }
 
-void ThreadCommunicator::post(Lock& lock, const char* operation, Call call, const void* data, int64_t bytes, bool same_bytes) {
+template <class Use>
+void ThreadCommunicator::collective(const char* operation, Call call, const void* data, int64_t bytes, Use use) {
+  Lock lock(fate().mutex);
   me_.posted = data;
   me_.posted_bytes = bytes;
   meet(lock, operation, call);
-  if (!same_bytes) return;
+  lock.unlock();
+  std::exception_ptr failure;
+  try {
+    use();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  const uint64_t meeting = ++me_.meetings;
+  fate().changed.notify_all();
+  // No deadline: the peers are inside use(), which waits for nobody.
+  fate().changed.wait(lock, [&] { return std::all_of(group_->seats.begin(), group_->seats.end(), [&](const Seat& s) { return s.meetings >= meeting; }); });
+  if (failure) std::rethrow_exception(failure);
+}
+
+void ThreadCommunicator::check_same_bytes(const char* operation, Call call) const {
   for (const Seat& peer : group_->seats) {
-    if (peer.posted_bytes == bytes) continue;
-    throw InternalError(fmt::format("rank {} brings {} bytes to {} where rank {} brings {}", me_.world_rank, bytes, describe(operation, call), peer.world_rank,
-                                    peer.posted_bytes));
+    if (peer.posted_bytes == me_.posted_bytes) continue;
+    throw InternalError(fmt::format("rank {} brings {} bytes to {} where rank {} brings {}", me_.world_rank, me_.posted_bytes, describe(operation, call),
+                                    peer.world_rank, peer.posted_bytes));
   }
 }
 
@@ -205,22 +242,21 @@ std::unique_ptr<Communicator> ThreadCommunicator::split(int color, int key) {
   };
   const Choice mine{color, key};
   const Call call{"split", -1};
-  Lock lock(fate().mutex);
-  post(lock, "split", call, &mine, sizeof mine, true);
+  const auto choice = [&](int rank) { return *static_cast<const Choice*>(seat(rank).posted); };
   std::vector<int> members;
-  for (int rank = 0; rank < size(); ++rank) {
-    if (static_cast<const Choice*>(seat(rank).posted)->color == color) members.push_back(rank);
-  }
-  std::stable_sort(members.begin(), members.end(),
-                   [&](int a, int b) { return static_cast<const Choice*>(seat(a).posted)->key < static_cast<const Choice*>(seat(b).posted)->key; });
-  if (members.front() == rank_) {
+  collective("split", call, &mine, sizeof mine, [&] {
+    check_same_bytes("split", call);
+    for (int rank = 0; rank < size(); ++rank) {
+      if (choice(rank).color == color) members.push_back(rank);
+    }
+    std::stable_sort(members.begin(), members.end(), [&](int a, int b) { return choice(a).key < choice(b).key; });
+    if (members.front() != rank_) return;
     std::vector<int> world_ranks;
     for (int member : members) world_ranks.push_back(seat(member).world_rank);
     me_.child = make_group(group_->fate, group_->sizes, world_ranks);
-  }
-  meet(lock, "split", call);
-  std::shared_ptr<ThreadGroup> child = seat(members.front()).child;
-  meet(lock, "split", call);
+  });
+  std::shared_ptr<ThreadGroup> child;
+  collective("split", call, nullptr, 0, [&] { child = seat(members.front()).child; });
   me_.child.reset();
   const auto place = std::find(members.begin(), members.end(), rank_);
   return std::make_unique<ThreadCommunicator>(std::move(child), static_cast<int>(place - members.begin()));
@@ -229,55 +265,40 @@ std::unique_ptr<Communicator> ThreadCommunicator::split(int color, int key) {
 void ThreadCommunicator::broadcast(Call call, Tensor tensor, int root) {
   check_operand(tensor);
   check(root >= 0 && root < size(), "broadcast: the root is not a rank of the group");
-  Lock lock(fate().mutex);
-  post(lock, "broadcast", call, tensor.data(), tensor.bytes(), true);
-  const void* source = seat(root).posted;
-  lock.unlock();
-  if (rank_ != root && tensor.bytes() > 0) std::memcpy(tensor.data(), source, static_cast<size_t>(tensor.bytes()));
+  collective("broadcast", call, tensor.data(), tensor.bytes(), [&] {
+    check_same_bytes("broadcast", call);
+    if (rank_ != root && tensor.bytes() > 0) std::memcpy(tensor.data(), seat(root).posted, static_cast<size_t>(tensor.bytes()));
+  });
   if (rank_ == root) bytes_sent_ += tensor.bytes() * (size() - 1);
-  lock.lock();
-  meet(lock, "broadcast", call);
 }
 
 void ThreadCommunicator::all_gather(Call call, const Tensor& mine, Tensor all, std::span<const int64_t> rows) {
   check_gather(mine, all, rows, rank_, size());
   const int64_t row_bytes = mine.columns() * size_of(mine.dtype());
-  Lock lock(fate().mutex);
-  post(lock, "all_gather", call, mine.data(), mine.bytes(), false);
-  lock.unlock();
-  char* target = static_cast<char*>(all.data());
-  for (int peer = 0; peer < size(); ++peer) {
-    const int64_t bytes = rows[static_cast<size_t>(peer)] * row_bytes;
-    if (seat(peer).posted_bytes != bytes) {
-      throw InternalError(fmt::format("rank {} brings {} bytes to {} where rank {} expects {}", seat(peer).world_rank, seat(peer).posted_bytes,
-                                      describe("all_gather", call), me_.world_rank, bytes));
+  collective("all_gather", call, mine.data(), mine.bytes(), [&] {
+    char* target = static_cast<char*>(all.data());
+    for (int peer = 0; peer < size(); ++peer) {
+      const Seat& theirs = seat(peer);
+      const int64_t bytes = rows[static_cast<size_t>(peer)] * row_bytes;
+      if (theirs.posted_bytes != bytes) {
+        throw InternalError(fmt::format("rank {} brings {} bytes to {} where rank {} expects {}", theirs.world_rank, theirs.posted_bytes,
+                                        describe("all_gather", call), me_.world_rank, bytes));
+      }
+      if (bytes > 0 && theirs.posted != target) std::memcpy(target, theirs.posted, static_cast<size_t>(bytes));
+      target += bytes;
     }
-    if (bytes > 0 && seat(peer).posted != target) std::memcpy(target, seat(peer).posted, static_cast<size_t>(bytes));
-    target += bytes;
-  }
+  });
   bytes_sent_ += mine.bytes() * (size() - 1);
-  lock.lock();
-  meet(lock, "all_gather", call);
 }
 
 void ThreadCommunicator::reduce(Call call, std::span<int64_t> values, Reduction reduction) {
-  Lock lock(fate().mutex);
-  post(lock, "reduce", call, values.data(), static_cast<int64_t>(values.size_bytes()), true);
-  reduced_.assign(values.begin(), values.end());
-  for (int peer = 0; peer < size(); ++peer) {
-    if (peer == rank_) continue;
-    const int64_t* theirs = static_cast<const int64_t*>(seat(peer).posted);
-    for (size_t i = 0; i < reduced_.size(); ++i) {
-      int64_t& mine = reduced_[i];
-      switch (reduction) {
-        case Reduction::kSum: mine = static_cast<int64_t>(static_cast<uint64_t>(mine) + static_cast<uint64_t>(theirs[i])); break;
-        case Reduction::kMin: mine = std::min(mine, theirs[i]); break;
-        case Reduction::kMax: mine = std::max(mine, theirs[i]); break;
-        case Reduction::kOr: mine |= theirs[i]; break;
-      }
+  collective("reduce", call, values.data(), static_cast<int64_t>(values.size_bytes()), [&] {
+    check_same_bytes("reduce", call);
+    reduced_.assign(values.begin(), values.end());
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer != rank_) combine(reduced_, static_cast<const int64_t*>(seat(peer).posted), reduction);
     }
-  }
-  meet(lock, "reduce", call);
+  });
   std::copy(reduced_.begin(), reduced_.end(), values.begin());
 }
 

@@ -63,6 +63,12 @@ struct Part {
   }
 };
 
+// MPI aligns parts to 8 bytes only. Every process maps the memory at a page, so all find the same place.
+char* next_page(void* place) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(place);
+  return static_cast<char*>(place) + (static_cast<uintptr_t>(kPage) - address % kPage) % kPage;
+}
+
 // The shared memory: one part per rank, one epoch for life.
 class Window {
  public:
@@ -78,12 +84,14 @@ class Window {
     for (int peer = 0; peer < ranks; ++peer) {
       MPI_Aint size = 0;
       int unit = 0;
-      check_mpi(MPI_Win_shared_query(window_, peer, &size, &unit, &parts_[static_cast<size_t>(peer)].base), "MPI_Win_shared_query", rank, kStart);
+      void* part = nullptr;
+      check_mpi(MPI_Win_shared_query(window_, peer, &size, &unit, &part), "MPI_Win_shared_query", rank, kStart);
+      parts_[static_cast<size_t>(peer)].base = next_page(part);
     }
     check_mpi(MPI_Win_lock_all(MPI_MODE_NOCHECK, window_), "MPI_Win_lock_all", rank, kStart);
     // The first touch takes the memory now, while there is room, and places it near this rank.
     for (int64_t page = 0; page < bytes; page += kPage) *static_cast<volatile char*>(static_cast<char*>(base) + page) = 0;
-    new (base) Head();
+    new (part(rank).base) Head();
     check_mpi(MPI_Win_sync(window_), "MPI_Win_sync", rank, kStart);
     check_mpi(MPI_Barrier(comm), "MPI_Barrier", rank, kStart);
   }
@@ -257,7 +265,7 @@ std::string obstacle(const MpiComm& comm, const Host& host, OutboxSizes sizes, c
 }  // namespace
 
 int64_t window_bytes(OutboxSizes sizes, int ranks) {
-  int64_t bytes = head_bytes() + kBoxes * table_bytes(ranks);
+  int64_t bytes = kPage + head_bytes() + kBoxes * table_bytes(ranks);  // the first page is lost to alignment
   for (int box = 0; box < kBoxes; ++box) bytes = checked_add(bytes, box_bytes(sizes, box));
   return bytes;
 }

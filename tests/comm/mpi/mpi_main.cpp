@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "comm/agree.h"
 #include "comm/checked.h"
@@ -134,6 +135,26 @@ TEST(Mismatch, OfOperationsIsReportedByTheChecker) {
     }
     for (const char* part : {"rank 1 issues reduce 'norm' of layer 4", "rank 0 issues barrier 'save' of layer -1"}) {
       EXPECT_NE(sentence.find(part), std::string::npos) << sentence;
+    }
+  });
+}
+
+// MPI counts and places rows with int. The tensor is not touched: every rank refuses before it calls MPI.
+TEST(Mpi, RefusesRowsBeyondItsCounts) {
+  if (session()->size() < 2) return;
+  on_every_rank([] {
+    const std::unique_ptr<Communicator> comm = make(Under::kMpi, {});
+    const int64_t beyond = (int64_t{1} << 31) + 10;
+    std::vector<int64_t> rows(static_cast<size_t>(comm->size()), 0);
+    rows[0] = beyond;
+    int32_t nothing = 0;
+    try {
+      const Tensor mine(&nothing, Dtype::kI32, {rows[static_cast<size_t>(comm->rank())], 1});
+      comm->all_gather({"publish", 2}, mine, Tensor(&nothing, Dtype::kI32, {beyond, 1}), rows);
+      ADD_FAILURE() << "rank " << comm->rank() << " went on with " << beyond << " rows";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find("2147483658 rows at once in 'publish' of layer 2"), std::string::npos) << error.what();
     }
   });
 }
