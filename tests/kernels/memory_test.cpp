@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+// Under the address sanitizer a request that is too large gives a null pointer, as it does without, and does not abort.
+extern "C" __attribute__((visibility("default"))) const char* __asan_default_options();
+extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+
 namespace switchyard {
 namespace {
 
