@@ -79,7 +79,7 @@ class HeadBackward {
     h_ = h;
     const PackLayout* packed = nullptr;
     const BackwardTile& last = plan_.tiles.back();  // sees most keys
-    copy_rows(loops_, at_.k, plan_.dtype, key_rows(plan_.in.k, last.tile.keys), s_.width, last.tile.padded_keys);
+      copy_rows(loops_, at_.k, plan_.dtype, key_rows(plan_.in.k, last.tile.keys), s_.width, last.tile.padded_keys);
     copy_rows(loops_, at_.v, plan_.dtype, key_rows(plan_.in.v, last.tile.keys), s_.width, last.tile.padded_keys);
     for (size_t i = plan_.tiles.size(); i-- > 0;) {
       const BackwardTile& t = plan_.tiles[i];

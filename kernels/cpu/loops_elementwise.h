@@ -108,6 +108,10 @@ inline void convert_doubles(void* y, const void* x, int64_t n, bool add) {
 }
 
 inline void convert(void* y, Dtype y_dtype, const void* x, Dtype x_dtype, int64_t n, bool add) {
+  if (y_dtype == x_dtype && !add) {
+    std::memcpy(y, x, static_cast<size_t>(n * size_of(x_dtype)));
+    return;
+  }
   if (y_dtype == Dtype::kF64 && x_dtype == Dtype::kF64) return convert_doubles<double, double>(y, x, n, add);
   if (y_dtype == Dtype::kF64) return with_type(x_dtype, [&]<class X>() { convert_doubles<double, X>(y, x, n, add); });
   if (x_dtype == Dtype::kF64) return with_type(y_dtype, [&]<class Y>() { convert_doubles<Y, double>(y, x, n, add); });

@@ -11,7 +11,7 @@ namespace switchyard::cpu {
 namespace {
 
 constexpr int64_t kOuterRows = 128;                 // of dW in a panel
-constexpr int64_t kChunkRows = 2048;                // of x and dy in one call of the library
+constexpr int64_t kChunkBytes = 2048;               // of a column of x and dy in one call of the library
 constexpr int64_t kSharedBytes = int64_t{8} << 20;  // packed x of the groups that run together, if there are several
 constexpr int64_t kPackColumns = 256;
 
@@ -20,6 +20,9 @@ void check_outer(const OuterProduct& p) {
   check_matrix(p.x, p.dy.dtype(), p.dy.rows(), p.x.columns(), "multiply_outer: expected dy and x of one dtype with the same number of rows");
   check_dense(p.dw.tensor, Dtype::kF32, p.dy.columns(), p.x.columns(), "multiply_outer: expected dw [out, in], exact");
 }
+
+// Rows of x and dy in one call of the library, by the dtype in which they are multiplied.
+int64_t chunk_rows(Dtype dtype) { return kChunkBytes / size_of(dtype); }
 
 // Rows as the library sees them. Strides of whole pages are avoided: their lines would share few places in the cache.
 int64_t padded(int64_t rows) {
@@ -53,9 +56,10 @@ void CpuBackend::multiply_outer(std::span<const OuterProduct> products) {
     for (OuterEntry& entry : groups[i].entries) {
       const OuterProduct& p = *entry.product;
       entry.first_chunk = static_cast<int64_t>(chunks_.size());
-      for (int64_t row = 0; row < p.x.rows(); row += kChunkRows) {
-        const int64_t rows = std::min(kChunkRows, p.x.rows() - row);
-        const PackLayout& layout = engine_.layout(engine_.dtype_for(p.x.dtype()), padded(rows), p.x.columns());
+      const Dtype used = engine_.dtype_for(p.x.dtype());
+      for (int64_t row = 0; row < p.x.rows(); row += chunk_rows(used)) {
+        const int64_t rows = std::min(chunk_rows(used), p.x.rows() - row);
+        const PackLayout& layout = engine_.layout(used, padded(rows), p.x.columns());
         chunks_.push_back({&p, &layout, row, rows, bytes});
         bytes += round_up(layout.bytes, 64);
       }
@@ -75,7 +79,7 @@ void CpuBackend::run_outer(std::span<const OuterGroup> groups) {
     }
   }
   if (shared_.bytes() < shared) shared_ = Buffer(shared);
-  team_.reserve(kOuterRows * padded(kChunkRows) * 4 + scratch);
+  team_.reserve(kOuterRows * (kChunkBytes + 64 * size_of(Dtype::kF32)) + scratch);
   int64_t pieces = 0;
   for (const OuterChunk& c : chunks_) pieces = std::max(pieces, divide_up(c.layout->n, kPackColumns));
   const auto chunks = static_cast<int64_t>(chunks_.size());
@@ -102,7 +106,7 @@ void CpuBackend::outer_panel(const OuterGroup& group, int64_t first, int64_t row
   for (const OuterEntry& entry : group.entries) {
     const OuterProduct& p = *entry.product;
     started = started && p.dw.add;
-    for (int64_t i = 0; i < divide_up(p.x.rows(), kChunkRows); ++i) {
+    for (int64_t i = 0; i < divide_up(p.x.rows(), chunk_rows(engine_.dtype_for(p.x.dtype()))); ++i) {
       const OuterChunk& c = chunks_[static_cast<size_t>(entry.first_chunk + i)];
       Scratch walk(team_.scratch(thread));
       char* transposed = walk.take(rows * c.layout->k * size_of(c.layout->dtype));
