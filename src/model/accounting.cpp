@@ -10,7 +10,7 @@ namespace switchyard {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-constexpr int64_t kProgramBytes = 40 * kMiB;  // code, libraries and their buffers
+constexpr int64_t kProgramBytes = 44 * kMiB;  // code, libraries, their buffers and the kernels'; measured
 constexpr int64_t kBucketBytes = 32 * kMiB;   // ParameterStore::Options::bucket_bytes
 
 // Sizes of one model that the formulas below share, in elements.
@@ -57,7 +57,7 @@ struct RankMemory {
         x(size_of(shape.precision.exact)),
         hosted(size.moe_blocks > 0 ? divide_up(E, P) : 0),
         // T rows from each of P lanes, spread over P ranks; half of a block's last multiple is padding.
-        rows(size.moe_blocks > 0 ? T * hosted * P / E + hosted * P * kRowMultiple / 2 : 0) {}
+        rows(size.moe_blocks > 0 ? roomy(T * hosted * P / E + hosted * P * kRowMultiple / 2) : 0) {}
 
   int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * hosted * size.feed_forward; }
   int64_t bucket() const { return std::min(kBucketBytes, size.dense() * x); }
@@ -119,7 +119,7 @@ struct RankMemory {
   const MemoryShape& shape;
   int64_t P, T, D, F, E, a, w, x;
   int64_t hosted;  // experts of one MoE layer on this rank
-  int64_t rows;    // of one MoE layer at its experts, all lanes in flight
+  int64_t rows;    // that one MoE layer takes memory for at its experts, all lanes in flight
 };
 
 }  // namespace
@@ -157,9 +157,13 @@ ModelCost model_cost(const ModelOptions& model) {
   return cost;
 }
 
+ArenaBytes arena_bytes(const ModelOptions& model, const MemoryShape& shape) {
+  const RankMemory rank(model, shape);
+  return {rank.saved(), rank.scratch()};
+}
+
 std::vector<MemoryPart> memory_per_rank(const ModelOptions& model, const MemoryShape& shape) {
   const RankMemory rank(model, shape);
-  constexpr int64_t kArenaBlock = 4 * kMiB;
   return {
       {"masters", rank.owned() * rank.x},
       {"optimizer moments", rank.owned() * rank.x * shape.moments},
@@ -167,8 +171,8 @@ std::vector<MemoryPart> memory_per_rank(const ModelOptions& model, const MemoryS
       {"gradients of lanes", rank.lane_gradients()},
       {"packed weights", rank.packed()},
       {"plain weights", rank.plain()},
-      {"saved activations", round_up(rank.saved(), kArenaBlock)},
-      {"scratch", round_up(rank.scratch(), kArenaBlock)},
+      {"saved activations", rank.saved()},
+      {"scratch", rank.scratch()},
       {"outboxes", rank.outboxes()},
       {"program and libraries", kProgramBytes},
   };

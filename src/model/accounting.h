@@ -44,6 +44,13 @@ struct MemoryShape {
   int moments = 2;  // of the optimizer
 };
 
+// Bytes that a micro-batch keeps for backward, and that calls take at a time: what the arenas of a rank should begin with,
+// so that they are one block each. Arenas that grow block by block waste what is left of every block.
+struct ArenaBytes {
+  int64_t saved = 0, scratch = 0;
+};
+ArenaBytes arena_bytes(const ModelOptions& model, const MemoryShape& shape);
+
 struct MemoryPart {
   std::string name;
   int64_t bytes = 0;

@@ -10,17 +10,16 @@
 namespace switchyard {
 namespace {
 
-// Four sizes an octave: buffers whose rows change from step to step then ask the arena for few different sizes.
+// expert_index() has 22 bits for a slot.
+constexpr int64_t kMaxBlockRows = int64_t{1} << 22;
+
+}  // namespace
+
 int64_t roomy(int64_t rows) {
   if (rows <= 4 * kRowMultiple) return rows;
   const int64_t step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(rows)) / 4);
   return round_up(rows, step);
 }
-
-// expert_index() has 22 bits for a slot.
-constexpr int64_t kMaxBlockRows = int64_t{1} << 22;
-
-}  // namespace
 
 Exchange::Exchange(Communicator& communicator, const Grid& grid, int layer, int experts)
     : communicator_(communicator), grid_(grid), layer_(layer), experts_(experts) {

@@ -23,6 +23,10 @@ namespace switchyard {
 // Row blocks start at multiples of this and products read whole multiples of it, so that products' shapes are few.
 inline constexpr int64_t kRowMultiple = 16;
 
+// Rows to take memory for where `rows` are there: four sizes an octave, so that buffers whose rows change from step to
+// step ask the arena for few different sizes.
+int64_t roomy(int64_t rows);
+
 // Where the rows of one micro-batch of every lane in flight lie: in the list of entries at home, sorted by (expert,
 // slot), and in the buffers of this rank's experts. Valid from dispatch on; backward travels by the same table.
 struct RowTable {
