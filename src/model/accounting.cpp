@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kProgramBytes = 44 * kMiB;  // code, libraries, their buffers and the kernels'; measured
+constexpr int64_t kMpiBytes = 20 * kMiB;      // what MPI adds where there are several ranks; measured
 constexpr int64_t kBucketBytes = 32 * kMiB;   // ParameterStore::Options::bucket_bytes
 
 // Sizes of one model that the formulas below share, in elements.
@@ -174,7 +175,7 @@ std::vector<MemoryPart> memory_per_rank(const ModelOptions& model, const MemoryS
       {"saved activations", rank.saved()},
       {"scratch", rank.scratch()},
       {"outboxes", rank.outboxes()},
-      {"program and libraries", kProgramBytes},
+      {"program and libraries", kProgramBytes + (shape.ranks > 1 ? kMpiBytes : 0)},
   };
 }
 
