@@ -8,7 +8,10 @@
 namespace switchyard::cpu {
 namespace {
 
-constexpr int64_t kPanelRows = 128;
+// Rows of a panel. Weights that do not fit into a core's cache are read once per panel, so panels of such are taller;
+// the vocabulary's are not, because what a panel writes is then large as well.
+int64_t panel_rows(const PackedMatrix& w) { return w.out * w.in >= 384 * 1024 && std::max(w.out, w.in) < 8192 ? 256 : 128; }
+
 constexpr int64_t kPackColumns = 256;  // columns of the packed operand that one task fills
 
 void check_product(const Product& p) {
@@ -79,16 +82,17 @@ void CpuBackend::plan_panels(const Product& p) {
   const int64_t n = p.x.rows();
   const bool vary = engine_.rows_may_vary(used, w.inner(), w.columns());
   const bool in_place = y == Dtype::kF32 || (y == used && epilogue_is_exact(p));
+  const int64_t height = panel_rows(w);
   int64_t scratch = 0;
-  for (int64_t first = 0; first < n; first += kPanelRows) {
-    const int64_t rows = std::min(kPanelRows, n - first);
-    Panel panel{&p, nullptr, first, rows, vary ? round_up(rows, 16) : kPanelRows, false};
+  for (int64_t first = 0; first < n; first += height) {
+    const int64_t rows = std::min(height, n - first);
+    Panel panel{&p, nullptr, first, rows, vary ? round_up(rows, 16) : height, false};
     panel.direct = in_place && !p.y.add && p.y.tensor.contiguous() && panel.padded_rows == rows;
     panel.matmul = &engine_.find({used, panel.direct ? y : Dtype::kF32, panel.padded_rows, w.inner(), w.columns(), false});
     scratch = std::max(scratch, panel.matmul->scratch_bytes());
     panels_.push_back(panel);
   }
-  const PanelScratch places(nullptr, p, used, kPanelRows);
+  const PanelScratch places(nullptr, p, used, height);
   team_.reserve(places.walk.bytes() + scratch);
 }
 
@@ -123,7 +127,7 @@ void CpuBackend::run_panel(const Panel& panel, int thread) {
   const Product& p = *panel.product;
   const PackedMatrix& w = *p.matrix;
   const Dtype used = engine_.dtype_for(w.dtype);
-  const PanelScratch places(team_.scratch(thread), p, used, kPanelRows);
+  const PanelScratch places(team_.scratch(thread), p, used, panel_rows(w));
   const void* x = address(p.x, panel.first_row);
   if (!p.x.contiguous() || used != w.dtype || panel.padded_rows != panel.rows) {
     const int64_t row_bytes = w.inner() * size_of(used);
