@@ -1,5 +1,7 @@
 #include "kernels/memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -8,20 +10,52 @@
 
 namespace switchyard {
 namespace {
+
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+// Zero pages straight from the kernel, on a huge page's boundary. Null if there are none.
+void* map_pages(int64_t bytes) {
+  const size_t reserved = static_cast<size_t>(bytes + kHugePage);
+  void* const pages = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(pages);
+  char* const data = reinterpret_cast<char*>(round_up(static_cast<int64_t>(reinterpret_cast<uintptr_t>(begin)), kHugePage));
+  if (data > begin) munmap(begin, static_cast<size_t>(data - begin));
+  const int64_t behind = begin + reserved - (data + bytes);
+  if (behind > 0) munmap(data + bytes, static_cast<size_t>(behind));
+  madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a wish
+  return data;
 }
 
+// What a buffer of `bytes` takes: large ones whole pages.
+int64_t taken(int64_t bytes) { return round_up(bytes, bytes >= kHugePage ? 4096 : kAlignment); }
+
+}  // namespace
+
 Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
+  check(bytes >= 0, "Buffer: a negative size");
   if (bytes == 0) return;
-  const int64_t rounded = round_up(checked_add(bytes, 0), kAlignment);
-  data_ = std::aligned_alloc(kAlignment, static_cast<size_t>(rounded));
+  checked_add(bytes, 2 * kHugePage);  // rounding does not wrap around
+  const int64_t whole = taken(bytes);
+  if (bytes >= kHugePage) {
+    data_ = map_pages(whole);
+  } else {
+    data_ = std::aligned_alloc(kAlignment, static_cast<size_t>(whole));
+    if (data_ != nullptr) std::memset(data_, 0, static_cast<size_t>(whole));
+  }
   if (data_ == nullptr) {
     throw Error(ExitCode::kFailure, "expected " + std::to_string(bytes) + " bytes of memory, the system has none left; use a smaller model or micro-batch");
   }
-  std::memset(data_, 0, static_cast<size_t>(rounded));
 }
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() {
+  if (bytes_ >= kHugePage) {
+    if (data_ != nullptr) munmap(data_, static_cast<size_t>(taken(bytes_)));
+  } else {
+    std::free(data_);
+  }
+}
 
 Tensor Buffer::tensor(Dtype dtype, Shape shape) const {
   check(shape.elements() * size_of(dtype) <= bytes_, "Buffer::tensor: larger than the buffer");
@@ -30,7 +64,7 @@ Tensor Buffer::tensor(Dtype dtype, Shape shape) const {
 
 Buffer make_buffer(Dtype dtype, const Shape& shape) { return Buffer(checked_multiply(shape.elements(), size_of(dtype))); }
 
-Arena::Arena(std::string name, int64_t block_bytes) : name_(std::move(name)), block_bytes_(block_bytes) {}
+Arena::Arena(std::string name, int64_t first_bytes, int64_t block_bytes) : name_(std::move(name)), first_bytes_(first_bytes), block_bytes_(block_bytes) {}
 
 Tensor Arena::take(Dtype dtype, Shape shape) {
   const int64_t bytes = round_up(checked_multiply(shape.elements(), size_of(dtype)), kAlignment);
@@ -38,7 +72,7 @@ Tensor Arena::take(Dtype dtype, Shape shape) {
     ++block_;
     offset_ = 0;
   }
-  if (block_ == blocks_.size()) blocks_.emplace_back(std::max(bytes, block_bytes_));
+  if (block_ == blocks_.size()) blocks_.emplace_back(std::max({bytes, block_bytes_, blocks_.empty() ? first_bytes_ : 0}));
   void* data = static_cast<char*>(blocks_[block_].data()) + offset_;
   offset_ += bytes;
   high_water_ = std::max(high_water_, used());

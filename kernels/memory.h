@@ -10,7 +10,8 @@
 
 namespace switchyard {
 
-// Host memory, aligned to 64 bytes, zero-filled, move-only. Throws Error(kFailure) naming the size if there is none.
+// Host memory, aligned to 64 bytes, zero-filled, move-only. Pages that nobody writes to take no memory; large buffers ask
+// for huge pages. Throws Error(kFailure) naming the size if there is none.
 class Buffer {
  public:
   Buffer() = default;
@@ -40,7 +41,8 @@ Buffer make_buffer(Dtype dtype, const Shape& shape);
 // takes another one and keeps it, so that after the first step nothing is allocated.
 class Arena {
  public:
-  explicit Arena(std::string name, int64_t block_bytes = int64_t{4} << 20);
+  // The first block has `first_bytes` where that is more.
+  explicit Arena(std::string name, int64_t first_bytes = 0, int64_t block_bytes = int64_t{4} << 20);
 
   // Uninitialised, aligned to 64 bytes.
   Tensor take(Dtype dtype, Shape shape);
@@ -69,6 +71,7 @@ class Arena {
 
  private:
   std::string name_;
+  int64_t first_bytes_;
   int64_t block_bytes_;
   std::vector<Buffer> blocks_;
   size_t block_ = 0;    // the block that is being filled

@@ -3,17 +3,29 @@
 #include <algorithm>
 
 #include "comm/self.h"
+#include "src/model/accounting.h"
 
 namespace switchyard {
 
-Runtime::Runtime(const Parts& parts, const ModelOptions& options, Precision precision, int moments, bool training)
+namespace {
+
+// Arenas that grow block by block waste what is left of every block, so each begins with what a micro-batch needs.
+ArenaBytes arenas_of(const Runtime::Options& options, const Grid& grid) {
+  const TrainOptions& train = options.train;
+  return arena_bytes(options.model, {.ranks = grid.size(), .lanes = train.lanes, .accumulate = train.accumulate, .sequences = train.sequences, .precision = options.precision,
+                                     .moments = options.moments});
+}
+
+}  // namespace
+
+Runtime::Runtime(const Parts& parts, const Options& options)
     : parts_(parts),
-      precision_(precision),
-      model_(options, parts.communicator, parts.grid),
-      store_(parts.backend, parts.grid, {.precision = precision, .moments = moments, .training = training},
+      precision_(options.precision),
+      model_(options.model, parts.communicator, parts.grid),
+      store_(parts.backend, parts.grid, {.precision = options.precision, .moments = options.moments, .training = options.training},
              [this](const ParameterVisitor& visitor) { model_.visit(visitor); }),
-      saved_("saved"),
-      scratch_("scratch") {}
+      saved_("saved", arenas_of(options, parts.grid).saved),
+      scratch_("scratch", arenas_of(options, parts.grid).scratch) {}
 
 Context Runtime::context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training) {
   const Key key{seed, static_cast<uint32_t>(step), batch.lane, batch.accumulation, batch.first_token};

@@ -21,8 +21,14 @@ struct Parts {
 
 class Runtime {
  public:
-  // moments: of the optimizer. training false: no gradient sums, no moments.
-  Runtime(const Parts& parts, const ModelOptions& options, Precision precision, int moments, bool training);
+  struct Options {
+    ModelOptions model;
+    TrainOptions train;  // the shape of a micro-batch
+    Precision precision;
+    int moments = 0;       // of the optimizer
+    bool training = true;  // false: no gradient sums, no moments
+  };
+  Runtime(const Parts& parts, const Options& options);
 
   // The context of one micro-batch. Its tensors live until the caller's marks on the arenas close.
   Context context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training);

@@ -7,7 +7,7 @@ namespace switchyard {
 Trainer::Trainer(const Parts& parts, const Options& options)
     : options_(options),
       optimizer_(make_optimizer(options.optimizer)),
-      runtime_(parts, options.model, options.precision, optimizer_->moments(), true),
+      runtime_(parts, {.model = options.model, .train = options.train, .precision = options.precision, .moments = optimizer_->moments()}),
       sink_(parts.backend, parts.communicator, parts.grid, parts.trace, runtime_.store(), options.train.accumulate, options.precision.exact),
       board_(runtime_.model(), parts.grid),
       squares_(runtime_.store(), parts.grid) {}
