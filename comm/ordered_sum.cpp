@@ -87,7 +87,7 @@ void OrderedSum::complete(Pending& pending) {
 
 void OrderedSum::finish() {
   Span span(trace_, SpanKind::kGradientSum, "gradient_sum_finish");
-  complete(pending_[static_cast<size_t>(next_)]);      // the older one first
+  complete(pending_[static_cast<size_t>(next_)]);  // the older one first
   complete(pending_[static_cast<size_t>(1 - next_)]);
 }
 

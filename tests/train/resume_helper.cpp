@@ -33,7 +33,11 @@ std::vector<std::string> train_saving_every_step(const TinyJob& job, int ranks, 
       note(rank.digest());
       if (k == steps) break;
       const Trainer::Progress& progress = rank.trainer().progress();
-      const StateInfo info{.step = progress.step, .cursor = progress.step, .skips = progress.skips, .tokens = progress.tokens, .seed = job.trainer.train.seed};
+      StateInfo info;
+      info.step = info.cursor = progress.step;
+      info.skips = progress.skips;
+      info.tokens = progress.tokens;
+      info.seed = job.trainer.train.seed;
       save_checkpoint(communicator, folder + "/" + std::to_string(k), rank.trainer().state(), info, {});
     }
   });
