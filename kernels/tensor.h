@@ -27,9 +27,12 @@ class Shape {
   }
   int rank() const { return rank_; }
   int64_t operator[](int axis) const { return extents_[static_cast<size_t>(axis)]; }
+  // Throws InternalError where 64 bits cannot count them.
   int64_t elements() const {
     int64_t product = 1;
-    for (int axis = 0; axis < rank_; ++axis) product *= extents_[static_cast<size_t>(axis)];
+    bool overflow = false;
+    for (int axis = 0; axis < rank_; ++axis) overflow |= __builtin_mul_overflow(product, extents_[static_cast<size_t>(axis)], &product);
+    check(!overflow, "Shape: more elements than 64 bits count");
     return product;
   }
   bool operator==(const Shape&) const = default;

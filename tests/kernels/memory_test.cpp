@@ -178,6 +178,8 @@ TEST(Tensor, RefusesAnotherDtypeAndAnotherNumberOfElements) {
 
 TEST(Shape, RefusesAFifthExtent) { EXPECT_THROW((Shape{1, 2, 3, 4, 5}), InternalError); }
 
+TEST(Shape, RefusesMoreElementsThan64BitsCount) { EXPECT_THROW((Shape{int64_t{1} << 40, int64_t{1} << 40}.elements()), InternalError); }
+
 TEST(BFloat16, RoundsToNearestTiesToEven) {
   const auto bits = [](float value) { return BFloat16(value).bits; };
   EXPECT_EQ(bits(1.0f), 0x3f80);
