@@ -120,6 +120,33 @@ TEST(Trainer, AnInfiniteLossSkipsTheUpdateOnEveryRankAndAdvancesTheCursor) {
   }
 }
 
+// The first update of Adam moves every weight by the rate, whatever the gradient: m / sqrt(v) is 1 after correction.
+TEST(Trainer, ASkippedStepDoesNotCountAsAnUpdateOfAdam) {
+  TinyJob job = tiny_job();
+  job.trainer.optimizer.decay = 0;
+  job.trainer.optimizer.clip_norm = 0;
+  job.trainer.schedule = {.kind = ScheduleKind::kConstant, .rate = 1e-3};
+  run_tiny(job, 1, [&](TinyRank& rank, Communicator&) {
+    rank.trainer().initialise(1);
+    const OwnedBlock block = rank.trainer().runtime().store().owned().front();  // of the token table
+    float* const weights = block.master.get<float>();
+    const std::vector<float> before(weights, weights + block.master.elements());
+    std::fill_n(weights, block.master.elements(), std::numeric_limits<float>::infinity());
+    rank.trainer().resume({});
+    ASSERT_FALSE(rank.trainer().step(rank.batches()).applied);
+    std::copy(before.begin(), before.end(), weights);
+    rank.trainer().resume(rank.trainer().progress());
+    ASSERT_TRUE(rank.trainer().step(rank.batches()).applied);
+    int moved = 0;
+    for (int64_t i = 0; i < block.master.elements(); ++i) {
+      if (std::abs(block.gradient.get<float>()[i]) < 1e-5f) continue;
+      ++moved;
+      ASSERT_NEAR(std::abs(weights[i] - before[static_cast<size_t>(i)]), 1e-3, 2e-5) << "weight " << i << ": t is not steps minus skips";
+    }
+    EXPECT_GT(moved, 100);
+  });
+}
+
 TEST(Trainer, AfterTheFirstStepsNoMemoryIsTaken) {
   run_tiny(tiny_job(), 1, [&](TinyRank& rank, Communicator&) {
     rank.trainer().initialise(1);
