@@ -15,6 +15,17 @@ shift
 [ $# -gt 0 ] || { echo "local: expected a command after the number of ranks; usage: launch/local.sh N COMMAND..." >&2; exit 2; }
 command -v mpirun >/dev/null || { echo "local: mpirun is not installed; run launch/install.sh" >&2; exit 1; }
 
+# mpirun loses the signal, or dies of it, while it is still starting: repeat it for as long as mpirun lives.
+mpirun='' repeater='' asked=0
+ask() {
+  asked=1 again=1
+  if [ -n "$mpirun" ] && [ -z "$repeater" ]; then
+    (while kill -USR1 "$mpirun" 2>/dev/null; do sleep 0.5; done) </dev/null >/dev/null 2>&1 &
+    repeater=$!
+  fi
+}
+trap ask TERM INT HUP
+
 if [ "$(id -u)" = 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
@@ -23,19 +34,34 @@ if [ "$ranks" -gt "$(nproc)" ]; then
   export OMPI_MCA_mpi_yield_when_idle=1
 fi
 
+# A killed mpirun leaves its session directory and the ranks' segments of shared memory, so both get a place that is
+# removed here. Where /dev/shm cannot be written MPI finds another way by itself.
+session=$(mktemp -d "${TMPDIR:-/tmp}/switchyard-mpi.XXXXXX") || { echo "local: cannot make a directory in ${TMPDIR:-/tmp}; set TMPDIR" >&2; exit 74; }
+places=(--mca orte_tmpdir_base "$session")
+if shared=$(mktemp -d /dev/shm/switchyard.XXXXXX 2>/dev/null); then
+  places+=(--mca btl_vader_backing_directory "$shared" --mca osc_sm_backing_directory "$shared")
+fi
+
 # Its own session, so that a terminal's INT reaches this script alone.
 setsid mpirun -np "$ranks" --bind-to none --oversubscribe \
   --mca pml ob1 --mca btl self,vader \
   --mca orte_abort_on_non_zero_status 1 --mca odls_base_sigkill_timeout 0 \
-  "$@" <&0 &
+  "${places[@]}" "$@" <&0 &
 mpirun=$!
-trap 'kill -USR1 "$mpirun" 2>/dev/null' TERM INT
+[ "$asked" = 0 ] || ask
 
-# A trapped signal ends wait early: wait again while mpirun lives.
-code=0
-while :; do
+# A trapped signal ends wait early: wait again, which also gives the code of a process that has ended meanwhile.
+again=1
+while [ "$again" = 1 ]; do
+  again=0
   wait "$mpirun"
   code=$?
-  kill -0 "$mpirun" 2>/dev/null || break
 done
+[ -z "$repeater" ] || kill "$repeater" 2>/dev/null
+rm -rf "$session" ${shared:+"$shared"}
+
+# Asked to stop before anybody could listen: nothing was lost, and --resume goes on from the last checkpoint.
+if [ "$asked" = 1 ] && [ "$code" = 138 ]; then
+  code=75
+fi
 exit "$code"

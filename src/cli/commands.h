@@ -13,6 +13,7 @@ namespace switchyard {
 struct Command {
   CLI::App* parser = nullptr;
   std::function<ExitCode()> run;
+  bool on_ranks = false;  // works together on all ranks of a launcher; the others are refused there
 };
 using Commands = std::vector<Command>;
 

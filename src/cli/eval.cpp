@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "comm/agree.h"
 #include "src/cli/app.h"
 #include "src/cli/commands.h"
 #include "src/cli/trained.h"
@@ -22,8 +23,8 @@ struct Arguments {
 double fraction(int64_t part, int64_t whole) { return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole); }
 
 void print_text(const Trained& trained, const EvaluationReport& report, int64_t bytes) {
-  fmt::print("checkpoint  {}\ntargets     {}\nloss        {:.6f} nats per token\nperplexity  {:.4f}\naccuracy    {:.4f}\n", trained.checkpoint, report.targets, report.loss(),
-             report.perplexity(), report.accuracy());
+  fmt::print("checkpoint  {}\ntargets     {}\nloss        {:.6f} nats per token\nperplexity  {:.4f}\naccuracy    {:.4f}\n", trained.checkpoint, report.targets,
+             report.loss(), report.perplexity(), report.accuracy());
   for (size_t layer = 0; layer < report.layers.size(); ++layer) {
     const LayerReport& moe = report.layers[layer];
     fmt::print("MoE layer {}: dropped {:.2f} %, entropy {:.3f} nats, load", layer, 100 * fraction(moe.dropped, moe.tokens), moe.entropy);
@@ -34,9 +35,14 @@ void print_text(const Trained& trained, const EvaluationReport& report, int64_t 
 }
 
 void print_json(const Trained& trained, const EvaluationReport& report, int64_t bytes) {
-  nlohmann::ordered_json json = {{"checkpoint", trained.checkpoint}, {"step", trained.step},           {"targets", report.targets},
-                                 {"bytes", bytes},                   {"loss", report.loss()},          {"perplexity", report.perplexity()},
-                                 {"accuracy", report.accuracy()},    {"bits_per_byte", report.bits_per_byte(bytes)}};
+  nlohmann::ordered_json json = {{"checkpoint", trained.checkpoint},
+                                 {"step", trained.step},
+                                 {"targets", report.targets},
+                                 {"bytes", bytes},
+                                 {"loss", report.loss()},
+                                 {"perplexity", report.perplexity()},
+                                 {"accuracy", report.accuracy()},
+                                 {"bits_per_byte", report.bits_per_byte(bytes)}};
   json["layers"] = nlohmann::ordered_json::array();
   for (const LayerReport& moe : report.layers) {
     std::vector<double> load;
@@ -49,7 +55,8 @@ void print_json(const Trained& trained, const EvaluationReport& report, int64_t 
 ExitCode eval(const MpiSession& session, const Arguments& arguments) {
   const Log log = make_log(session.rank());
   Trained trained = load_trained(session, arguments.run, arguments.overrides, *log);
-  if (!trained.data.heldout) throw Error(ExitCode::kData, fmt::format("{} holds out no text; tokenize it again with --hold-out above 0", trained.config.data().corpus()));
+  if (!trained.data.heldout)
+    throw AgreedError(ExitCode::kData, fmt::format("{} holds out no text; tokenize it again with --hold-out above 0", trained.config.data().corpus()), 0);
   EvaluationBatches heldout(*trained.data.heldout, batch_options(trained.config));
   const EvaluationReport report = evaluate(*trained.runtime, heldout);
   if (session.rank() != 0) return ExitCode::kOk;
@@ -63,9 +70,11 @@ void add_eval(CLI::App& program, Commands& commands) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& command = *program.add_subcommand("eval", "Evaluate a run's newest checkpoint on the held-out text");
   command.add_option("RUN", arguments->run, "Directory of a run")->required()->type_name("DIR");
-  command.add_option("--set", arguments->overrides, "Override a field of the run's configuration. May be repeated")->allow_extra_args(false)->type_name("FIELD=VALUE");
+  command.add_option("--set", arguments->overrides, "Override a field of the run's configuration. May be repeated")
+      ->allow_extra_args(false)
+      ->type_name("FIELD=VALUE");
   command.add_flag("--json", arguments->json, "Report as JSON");
-  commands.push_back({&command, [arguments] { return run_on_ranks([&](const MpiSession& session) { return eval(session, *arguments); }); }});
+  commands.push_back({&command, [arguments] { return run_on_ranks([&](const MpiSession& session) { return eval(session, *arguments); }); }, true});
 }
 
 }  // namespace switchyard

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "comm/agree.h"
 #include "src/cli/app.h"
 #include "src/cli/commands.h"
 #include "src/cli/trained.h"
@@ -46,7 +47,8 @@ class Utf8Printer {
 };
 
 ExitCode generate_text(const MpiSession& session, const Arguments& arguments) {
-  if (session.size() > 1) throw Error(ExitCode::kUsage, fmt::format("generate works on one rank, but {} were started; run it without mpirun", session.size()));
+  if (session.size() > 1)
+    throw AgreedError(ExitCode::kUsage, fmt::format("generate works on one rank, but {} were started; run it without mpirun", session.size()), 0);
   demand_utf8(arguments.prompt);
   std::vector<std::string> overrides = arguments.overrides;
   overrides.emplace_back("model.moe.eval_capacity_factor=0");  // no token is dropped, so what follows cannot change what was said
@@ -78,12 +80,18 @@ void add_generate(CLI::App& program, Commands& commands) {
   command.add_option("RUN", arguments->run, "Directory of a run")->required()->type_name("DIR");
   command.add_option("--prompt", arguments->prompt, "The text to continue")->capture_default_str();
   command.add_option("--tokens", arguments->options.tokens, "Tokens at most")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command.add_option("--temperature", arguments->options.temperature, "0: always the most probable token")->capture_default_str()->check(CLI::Range(0.0, 100.0));
-  command.add_option("--top-k", arguments->options.top_k, "Draw from so many most probable tokens; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command.add_option("--temperature", arguments->options.temperature, "0: always the most probable token")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command.add_option("--top-k", arguments->options.top_k, "Draw from so many most probable tokens; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--seed", arguments->options.seed, "Of the draws")->capture_default_str();
   command.add_flag("--uncached", arguments->uncached, "Compute the whole context for every token, as a check of the cache");
-  command.add_option("--set", arguments->overrides, "Override a field of the run's configuration. May be repeated")->allow_extra_args(false)->type_name("FIELD=VALUE");
-  commands.push_back({&command, [arguments] { return run_on_ranks([&](const MpiSession& session) { return generate_text(session, *arguments); }); }});
+  command.add_option("--set", arguments->overrides, "Override a field of the run's configuration. May be repeated")
+      ->allow_extra_args(false)
+      ->type_name("FIELD=VALUE");
+  commands.push_back({&command, [arguments] { return run_on_ranks([&](const MpiSession& session) { return generate_text(session, *arguments); }); }, true});
 }
 
 }  // namespace switchyard

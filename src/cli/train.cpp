@@ -31,7 +31,8 @@ Config settle(Communicator& control, const Config& asked, const Arguments& argum
     if (control.rank() != 0) return;
     std::vector<std::string> passed_over;  // load_checkpoint tells of them
     const auto checkpoint = arguments.resume ? find_newest_valid(run, passed_over) : std::nullopt;
-    const Config config = checkpoint ? resume_config(parse_config(checkpoint->manifest.info.config, checkpoint->directory), asked) : resolve_config(asked, fast);
+    const Config config =
+        checkpoint ? resume_config(parse_config(checkpoint->manifest.info.config, checkpoint->directory), asked) : resolve_config(asked, fast);
     validate(config, control.size());
     text = print_config(config);
   });
@@ -106,12 +107,14 @@ void add_train(CLI::App& program, Commands& commands) {
   command.add_flag("--resume", arguments->resume, "Continue from the newest whole checkpoint of the run");
   command.add_option("--digests", arguments->digests, "Write digests of every step's gradients, weights and moments to this file")->type_name("FILE");
   command.add_flag("--check-collectives", arguments->check_collectives, "Compare every collective with those of the other ranks before it starts");
-  commands.push_back({&command, [arguments] {
+  commands.push_back({&command,
+                      [arguments] {
                         const bool ranks = launched_by_mpi();
                         if (ranks) die_with_parent();
                         const std::atomic<bool>& stop = stop_on_signals(ranks);
                         return run_on_ranks([&](const MpiSession& session) { return train(session, *arguments, stop); });
-                      }});
+                      },
+                      true});
 }
 
 }  // namespace switchyard

@@ -37,11 +37,11 @@ Trained load_trained(const MpiSession& session, const std::string& run, const st
   agree_on(*control, {"data", -1}, [&] { trained.data = open_data(trained.config); });
   trained.workplace = std::make_unique<Workplace>(session, trained.config, false, log);
   const Parts parts = trained.workplace->parts();
-  trained.runtime = std::make_unique<Runtime>(
-      parts, Runtime::Options{model_options(trained.config), train_options(trained.config), precision(trained.config), 0, false});
+  trained.runtime =
+      std::make_unique<Runtime>(parts, Runtime::Options{model_options(trained.config), train_options(trained.config), precision(trained.config), 0, false});
   State state = trained.runtime->store().state({});
   const auto loaded = load_checkpoint(parts.communicator, run, state, {.weights_only = true});
-  if (!loaded) throw Error(ExitCode::kData, fmt::format("{} held a checkpoint a moment ago and holds none now; is a training running in it?", run));
+  if (!loaded) throw AgreedError(ExitCode::kData, fmt::format("{} held a checkpoint a moment ago and holds none now; is a training running in it?", run), 0);
   for (const std::string& warning : loaded->warnings) log.warn("warning: {}", warning);
   trained.runtime->store().publish(parts.communicator, parts.trace);
   trained.checkpoint = loaded->directory;

@@ -66,8 +66,9 @@ class Workspace {
 std::string own_path() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
 
 std::vector<std::string> command_of(const Arguments& arguments, const Member& member, const std::string& run) {
-  std::vector<std::string> words = {"mpirun", "-np", std::to_string(member.ranks), "--bind-to", "none", "--oversubscribe", own_path(), "train", arguments.config,
-                                    "--run",  run,   "--digests",                  member.digests};
+  std::vector<std::string> words = {
+      "mpirun",    "-np",         std::to_string(member.ranks), "--bind-to", "none", "--oversubscribe", own_path(), "train", arguments.config, "--run", run,
+      "--digests", member.digests};
   for (const std::string& field : arguments.overrides) words.insert(words.end(), {"--set", field});
   words.insert(words.end(), {"--set", fmt::format("threads={}", member.threads)});
   if (arguments.steps > 0) words.insert(words.end(), {"--set", fmt::format("train.steps={}", arguments.steps)});
@@ -147,7 +148,8 @@ ExitCode certify(const Arguments& arguments) {
       members.push_back({ranks, threads, fmt::format("{}/digests-{}x{}", workspace.path(), ranks, threads)});
       train(arguments, members.back(), workspace.path());
       const DigestSummary summary = summarize_digests(members.back().digests);
-      fmt::print("{:<22}{:>6}  {:<18}{:<18}{:<18}{:<18}\n", members.back().name(), summary.steps + 1, summary.loss, summary.gradients, summary.optimizer, summary.weights);
+      fmt::print("{:<22}{:>6}  {:<18}{:<18}{:<18}{:<18}\n", members.back().name(), summary.steps + 1, summary.loss, summary.gradients, summary.optimizer,
+                 summary.weights);
       std::fflush(stdout);
     }
   }
@@ -161,6 +163,7 @@ ExitCode compare(const std::vector<std::string>& files) {
 }
 
 ExitCode verify(const Arguments& arguments) {
+  if (launched_by_mpi()) throw Error(ExitCode::kUsage, "verify starts mpirun itself; run it without mpirun");
   if (!arguments.compare.empty()) return compare(arguments.compare);
   if (arguments.config.empty()) throw Error(ExitCode::kUsage, "expected a configuration, or --compare with two digest files; see switchyard verify --help");
   for (const int number : arguments.ranks) {
