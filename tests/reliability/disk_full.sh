@@ -35,18 +35,19 @@ expect_digest run "$whole" "resumed without the limit"
 
 if [ "$SWITCHYARD_OWN_MOUNTS" = yes ]; then
   mkdir "$work/disk"
-  mount -t tmpfs -o size=$((size * 5 / 2))k none "$work/disk" || fail "cannot mount a small disk"
+  mount -t tmpfs -o size=$((size * 20))k none "$work/disk" || fail "cannot mount a small disk"
   trap 'umount "$work/disk"; cleanup' EXIT
+  head -c $((size * 35 / 2))k /dev/zero >"$work/disk/filler"
   train "$ranks" disk/run "${every[@]}"
   expect_no_room disk/run 4 "a disk with room for two checkpoints"
   train "$ranks" disk/run --resume "${every[@]}"
   expect_no_room disk/run 4 "a disk that is still full"
-  mount -o remount,size=64m "$work/disk" || fail "cannot make the disk larger"
+  rm "$work/disk/filler"
   must_train "$ranks" disk/run --resume "${every[@]}"
   expect_digest disk/run "$whole" "resumed with more room"
 
   rm -r "$work/disk/run"
-  head -c 1000m /dev/zero >"$work/disk/filler" 2>/dev/null
+  head -c $((size * 30))k /dev/zero >"$work/disk/filler" 2>/dev/null
   train "$ranks" disk/run
   expect_refusal 74 "No space left on device" "a disk without room for anything"
   expect_tidy disk/run
