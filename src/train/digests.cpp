@@ -14,9 +14,11 @@ namespace {
 
 std::string advice(int number) { return std::string(std::strerror(number)) + "; check the path and the room on the disk"; }
 
+constexpr const char* kScalars = "loss";  // the name of a step's line of scalars
+
 struct Line {
   int64_t step = 0;
-  std::string name;  // "loss" for the scalars
+  std::string name;  // of a tensor, or kScalars
   std::string rest;
 };
 
@@ -53,7 +55,7 @@ void DigestWriter::line(const std::string& text) {
 }
 
 void DigestWriter::write_scalars(int64_t step, double loss, double norm, int64_t tokens) {
-  line(fmt::format("{} loss {:a} norm {:a} tokens {}", step, loss, norm, tokens));
+  line(fmt::format("{} {} {:a} norm {:a} tokens {}", step, kScalars, loss, norm, tokens));
 }
 
 void DigestWriter::write_state(int64_t step, const State& state) {
@@ -69,27 +71,34 @@ void DigestWriter::close() {
 std::string DigestDifference::sentence() const {
   std::string text = fmt::format("step {} differs", step);
   if (!scalars.empty()) text += ": " + scalars;
-  text += tensor.empty() ? "; no tensor of that step differs" : "; first tensor: " + tensor;
-  return text;
+  if (tensor.empty()) return text + "; no tensor differs";
+  if (tensor_step != step) text += fmt::format("; tensors differ from step {} on", tensor_step);
+  return text + fmt::format("; first tensor: {}", tensor) + (tensors > 1 ? fmt::format(", and {} more", tensors - 1) : "");
 }
 
 std::optional<DigestDifference> compare_digests(const std::string& path_a, const std::string& path_b) {
   const std::vector<Line> a = read_digests(path_a), b = read_digests(path_b);
   std::optional<DigestDifference> found;
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    if (found && a[i].step != found->step) break;
+    if (found && !found->tensor.empty() && a[i].step != found->tensor_step) break;
     if (a[i].step != b[i].step || a[i].name != b[i].name) {
       throw Error(ExitCode::kData, fmt::format("{} and {} describe different runs: line {} is about {} and about {}; compare runs of one configuration", path_a, path_b,
                                                i + 1, a[i].name, b[i].name));
     }
     if (a[i].rest == b[i].rest) continue;
-    if (!found) found = DigestDifference{a[i].step, "", ""};
-    if (a[i].name == "loss") {
-      found->scalars = fmt::format("loss{} against{}", a[i].rest, b[i].rest);
-    } else {
-      found->tensor = a[i].name;
-      break;
+    if (!found) {
+      found.emplace();
+      found->step = a[i].step;
     }
+    if (a[i].name == kScalars) {
+      if (found->scalars.empty()) found->scalars = fmt::format("loss{} against{}", a[i].rest, b[i].rest);
+      continue;
+    }
+    if (found->tensor.empty()) {
+      found->tensor = a[i].name;
+      found->tensor_step = a[i].step;
+    }
+    ++found->tensors;
   }
   if (!found && a.size() != b.size()) {
     throw Error(ExitCode::kData, fmt::format("{} has {} lines and {} has {}; compare runs of the same length", path_a, a.size(), path_b, b.size()));
@@ -103,7 +112,7 @@ DigestSummary summarize_digests(const std::string& path) {
   for (const Line& line : read_digests(path)) {
     const std::string text = fmt::format("{} {}{}", line.step, line.name, line.rest);
     summary.steps = std::max(summary.steps, line.step);
-    if (line.name == "loss") {
+    if (line.name == kScalars) {
       loss.push_back(text);
     } else if (line.name.starts_with("gradient.")) {
       gradients.push_back(text);

@@ -45,9 +45,11 @@ class DigestWriter {
 
 // Where two digest files part.
 struct DigestDifference {
-  int64_t step = 0;
-  std::string tensor;   // the first tensor of that step that differs; "" if only scalars do
-  std::string scalars;  // "loss A against B", where they differ; else ""
+  int64_t step = 0;     // the first step of which anything differs
+  std::string scalars;  // "loss A against B", where that step's differ; else ""
+  std::string tensor;   // the first tensor of all that differs; "" if none does
+  int64_t tensor_step = 0;
+  int64_t tensors = 0;  // how many differ in that step
   std::string sentence() const;
 };
 

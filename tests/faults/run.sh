@@ -47,7 +47,7 @@ detect() {
 # What a detector complained about: the first tensor that differs of each run, or the names of failed tests.
 named_by() {
   if [ "$1" = verify ]; then
-    sed -n 's/.*; first tensor: //p' "$log"
+    sed -n 's/.*; first tensor: \([^,]*\).*/\1/p' "$log"
   else
     sed -n 's/^\[  FAILED  \] \([^ ,]*\.[^ ,]*\).*/\1/p' "$log"
   fi | sort -u
