@@ -73,8 +73,8 @@ struct Random {
   uint64_t first_index = 0;
 
   Random() = default;
-  Random(uint64_t seed, Purpose purpose, uint32_t layer, uint32_t step_, uint64_t first)
-      : key(mix64(seed ^ mix64((uint64_t{static_cast<uint32_t>(purpose)} << 32) | layer))), step(step_), first_index(first) {}
+  Random(uint64_t seed, Purpose purpose, uint32_t layer, uint32_t at_step, uint64_t first)
+      : key(mix64(seed ^ mix64((uint64_t{static_cast<uint32_t>(purpose)} << 32) | layer))), step(at_step), first_index(first) {}
 
   // The four words of elements 4 * block .. 4 * block + 3 of the row.
   SWITCHYARD_HOST_DEVICE Philox4 words(uint64_t row, uint32_t block) const {
