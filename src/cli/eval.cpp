@@ -20,15 +20,13 @@ struct Arguments {
   bool json = false;
 };
 
-double fraction(int64_t part, int64_t whole) { return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole); }
-
 void print_text(const Trained& trained, const EvaluationReport& report, int64_t bytes) {
   fmt::print("checkpoint  {}\ntargets     {}\nloss        {:.6f} nats per token\nperplexity  {:.4f}\naccuracy    {:.4f}\n", trained.checkpoint, report.targets,
              report.loss(), report.perplexity(), report.accuracy());
   for (size_t layer = 0; layer < report.layers.size(); ++layer) {
     const LayerReport& moe = report.layers[layer];
-    fmt::print("MoE layer {}: dropped {:.2f} %, entropy {:.3f} nats, load", layer, 100 * fraction(moe.dropped, moe.tokens), moe.entropy);
-    for (int64_t requested : moe.requested) fmt::print(" {:.3f}", fraction(requested, moe.tokens));
+    fmt::print("MoE layer {}: dropped {:.2f} %, entropy {:.3f} nats, load", layer, 100 * moe.dropped_fraction(), moe.entropy);
+    for (const double load : moe.load()) fmt::print(" {:.3f}", load);
     fmt::print("\n");
   }
   fmt::print("held-out bits per byte: {:.4f}\n", report.bits_per_byte(bytes));
@@ -45,9 +43,7 @@ void print_json(const Trained& trained, const EvaluationReport& report, int64_t 
                                  {"bits_per_byte", report.bits_per_byte(bytes)}};
   json["layers"] = nlohmann::ordered_json::array();
   for (const LayerReport& moe : report.layers) {
-    std::vector<double> load;
-    for (int64_t requested : moe.requested) load.push_back(fraction(requested, moe.tokens));
-    json["layers"].push_back({{"load", load}, {"dropped", fraction(moe.dropped, moe.tokens)}, {"entropy", moe.entropy}});
+    json["layers"].push_back({{"load", moe.load()}, {"dropped", moe.dropped_fraction()}, {"entropy", moe.entropy}});
   }
   fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }

@@ -48,7 +48,7 @@ void Run::start(bool resume, int threads) {
     trainer_.initialise(threads);
   }
   first_step_ = trainer_.progress().step;
-  const std::optional<Error> failure = attempt([&] {
+  agree_on(communicator, {"start", -1}, [&] {
     if (!first_rank()) return;
     if (loaded) {
       for (const std::string& warning : loaded->warnings) say_(warning);
@@ -62,7 +62,6 @@ void Run::start(bool resume, int threads) {
     events_ = std::make_unique<EventWriter>(options_.directory, first_step_, wall_time());
     progress_ = std::make_unique<Progress>(stderr, isatty(STDERR_FILENO) != 0, options_.steps);
   });
-  agree(communicator, failure, {"start", -1});
 }
 
 ExitCode Run::train() {
@@ -76,7 +75,7 @@ ExitCode Run::train() {
     const StepReport report = trainer_.step(batches_);
     const double seconds = seconds_since(step_begin);
     const std::optional<Error> failure = attempt([&] { report_step(report, seconds, seconds_since(begin)); });
-    stopped = agree_on_step(failure).stop;
+    stopped = agree_on_step(failure);
     if (due(options_.evaluate_every)) report_heldout();
     if (stopped || due(options_.checkpoint_every)) save();
   }
@@ -87,12 +86,12 @@ ExitCode Run::train() {
 }
 
 // One small integer collective in a good step; the sentence travels only when there is one.
-Run::Agreed Run::agree_on_step(const std::optional<Error>& mine) {
+bool Run::agree_on_step(const std::optional<Error>& mine) {
   Communicator& communicator = trainer_.runtime().parts().communicator;
   int64_t flags[2] = {stop_.load() ? 1 : 0, mine ? 1 : 0};
   communicator.reduce({"end of step", -1}, flags, Reduction::kOr);
   if (flags[1] != 0) agree(communicator, mine, {"step", -1});
-  return {flags[0] != 0};
+  return flags[0] != 0;
 }
 
 StepMetrics Run::metrics(const StepReport& report, double seconds) const {
@@ -111,12 +110,7 @@ StepMetrics Run::metrics(const StepReport& report, double seconds) const {
   metrics.gradient_sum_seconds = trace.seconds(SpanKind::kGradientSum);
   int64_t tokens = 0, dropped = 0;
   for (const LayerReport& layer : report.layers) {
-    const double routed = static_cast<double>(std::max<int64_t>(1, layer.tokens));
-    LayerMetrics line;
-    for (int64_t requested : layer.requested) line.load.push_back(static_cast<double>(requested) / routed);
-    line.dropped = static_cast<double>(layer.dropped) / routed;
-    line.entropy = layer.entropy;
-    metrics.layers.push_back(line);
+    metrics.layers.push_back({layer.load(), layer.dropped_fraction(), layer.entropy});
     tokens += layer.tokens;
     dropped += layer.dropped;
   }
@@ -177,7 +171,7 @@ void Run::write_trace_file() {
   std::string all(static_cast<size_t>(total) * 4, ' ');
   parts.communicator.all_gather({"trace", -1}, Tensor(text.data(), Dtype::kI32, {static_cast<int64_t>(text.size() / 4)}), Tensor(all.data(), Dtype::kI32, {total}),
                                 words);
-  const std::optional<Error> failure = attempt([&] {
+  agree_on(parts.communicator, {"trace", -1}, [&] {
     if (!first_rank()) return;
     std::vector<std::string> ranks;
     size_t begin = 0;
@@ -187,7 +181,6 @@ void Run::write_trace_file() {
     }
     write_trace(options_.directory + "/trace.json", ranks);
   });
-  agree(parts.communicator, failure, {"trace", -1});
 }
 
 }  // namespace switchyard

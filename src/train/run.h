@@ -44,10 +44,8 @@ class Run {
   ExitCode train();
 
  private:
-  struct Agreed {
-    bool stop = false;
-  };
-  Agreed agree_on_step(const std::optional<Error>& mine);
+  // Whether any rank was told to stop; throws AgreedError where one brings an error.
+  bool agree_on_step(const std::optional<Error>& mine);
   StepMetrics metrics(const StepReport& report, double seconds) const;
   void report_step(const StepReport& report, double seconds, double elapsed_seconds);
   void report_heldout();

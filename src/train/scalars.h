@@ -18,6 +18,17 @@ struct LayerReport {
   int64_t tokens = 0;              // that were routed; padding is not
   int64_t dropped = 0;
   double entropy = 0;              // mean over tokens, nats
+
+  // [E] fraction of the routed tokens that chose each expert; of all that were dropped. 0 where none was routed.
+  std::vector<double> load() const {
+    std::vector<double> fractions;
+    for (const int64_t count : requested) fractions.push_back(fraction(count));
+    return fractions;
+  }
+  double dropped_fraction() const { return fraction(dropped); }
+
+ private:
+  double fraction(int64_t count) const { return tokens == 0 ? 0 : static_cast<double>(count) / static_cast<double>(tokens); }
 };
 
 // One vector of partials per (accumulation, lane), added accumulations outside, lanes inside.
