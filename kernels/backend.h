@@ -44,6 +44,12 @@ struct PackedMatrix {
   int64_t columns() const { return side == Side::kForward ? out : in; }
 };
 
+// What a feed-forward layer does to its hidden elements.
+enum class Activation : uint8_t {
+  kRelu,
+  kGelu,  // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (switch.md 2.5)
+};
+
 // Inverted dropout: an element of row r, column c is zero where word(r, c) < drop_threshold(rate), else it is
 // multiplied by 1 / (1 - rate). rate 0 is no dropout.
 struct Dropout {

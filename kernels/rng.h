@@ -34,6 +34,12 @@ enum class Purpose : uint32_t {
   kExpertDropout = 7,     // inside an expert, after ReLU
   kSampling = 8,
   kDataOrder = 9,
+  kRouterSample = 10,   // the expert of a token, Exploration::kSample
+  kRouterDropout = 11,  // of the router's input
+  kRouterNoise = 12,    // of the router's logits
+  kSecondExpert = 13,   // whether the second expert is asked
+  kRouterHash = 14,     // the table of hash routing
+  kHeadDropout = 15,    // inside a classifier's head; layer 0 before the hidden product, 1 after it
 };
 
 // One of the 2^128 blocks of four words. Key and counter as in the paper's reference: key[0] is the low half.

@@ -27,6 +27,36 @@ ScheduleKind schedule_kind(Config::Optimizer::Schedule value) {
   throw InternalError("a schedule that nothing handles");
 }
 
+RouterKind router_kind(Config::Model::Moe::Router value) {
+  switch (value) {
+    case Config::Model::Moe::TOP_K: return RouterKind::kTopK;
+    case Config::Model::Moe::NO_TOKEN_LEFT_BEHIND: return RouterKind::kNoTokenLeftBehind;
+    case Config::Model::Moe::EXPERT_CHOICE: return RouterKind::kExpertChoice;
+    case Config::Model::Moe::HASH: return RouterKind::kHash;
+    case Config::Model::Moe::SOFT: return RouterKind::kSoft;
+  }
+  throw InternalError("a router kind that nothing handles");
+}
+
+Exploration exploration(Config::Model::Moe::Exploration value) {
+  switch (value) {
+    case Config::Model::Moe::INPUT_JITTER: return Exploration::kInputJitter;
+    case Config::Model::Moe::SAMPLE: return Exploration::kSample;
+    case Config::Model::Moe::INPUT_DROPOUT: return Exploration::kInputDropout;
+    case Config::Model::Moe::LOGIT_NOISE: return Exploration::kLogitNoise;
+  }
+  throw InternalError("a exploration that nothing handles");
+}
+
+GateKind gate(Config::Model::Moe::Gate value) {
+  switch (value) {
+    case Config::Model::Moe::PROBABILITY: return GateKind::kProbability;
+    case Config::Model::Moe::RENORMALISED: return GateKind::kRenormalised;
+    case Config::Model::Moe::MASK_ONLY: return GateKind::kMaskOnly;
+  }
+  throw InternalError("a gate that nothing handles");
+}
+
 MoeOptions moe_options(const Config::Model::Moe& moe) {
   MoeOptions options;
   options.experts = moe.experts();
@@ -40,6 +70,19 @@ MoeOptions moe_options(const Config::Model::Moe& moe) {
   options.balance_loss = moe.balance_loss();
   options.z_loss = moe.z_loss();
   options.expert_dropout = moe.expert_dropout();
+  options.router = router_kind(moe.router());
+  options.top_k = moe.top_k();
+  options.order = moe.order() == Config::Model::Moe::BATCH_PRIORITISED ? SlotOrder::kBatchPrioritised : SlotOrder::kLeftToRight;
+  options.exploration = exploration(moe.exploration());
+  options.gate = gate(moe.gate());
+  options.second_policy = moe.second_policy() == Config::Model::Moe::RANDOM ? SecondPolicy::kRandom : SecondPolicy::kAlways;
+  options.router_bf16 = moe.router_bf16();
+  options.shared_experts = moe.shared_experts();
+  options.feed_forward = moe.feed_forward();
+  options.balance_scope = moe.balance_scope() == Config::Model::Moe::GLOBAL ? BalanceScope::kGlobal : BalanceScope::kPerGroup;
+  options.balance_over_layers = moe.balance_over_layers() == Config::Model::Moe::MEAN ? OverLayers::kMean : OverLayers::kSum;
+  options.bias_rate = moe.bias_rate();
+  options.soft_slots = moe.soft_slots();
   return options;
 }
 
@@ -66,6 +109,15 @@ ModelOptions model_options(const Config& config) {
   options.scale_attention = model.scale_attention();
   options.z_loss = model.z_loss();
   options.moe = moe_options(model.moe());
+  options.kind = model.kind() == Config::Model::CLASSIFIER ? ModelKind::kClassifier : ModelKind::kDecoder;
+  options.norm_place = model.norm_place() == Config::Model::POST ? NormPlace::kPost : NormPlace::kPre;
+  options.activation = model.activation() == Config::Model::GELU ? Activation::kGelu : Activation::kRelu;
+  options.gated = model.gated();
+  options.position = model.position() == Config::Model::RELATIVE_BIAS ? Position::kRelativeBias : Position::kLearned;
+  options.relative_buckets = model.relative_buckets();
+  options.relative_distance = model.relative_distance();
+  options.classifier = {model.classifier().classes(), model.classifier().hidden(), model.classifier().dropout(), model.classifier().pool_padding(),
+                        model.classifier().see_padding()};
   return options;
 }
 
@@ -101,6 +153,8 @@ TrainOptions train_options(const Config& config) {
   options.accumulate = config.train().accumulate();
   options.sequences = config.train().sequences();
   options.sequence_length = config.model().sequence_length();
+  options.epochs = config.train().epochs();
+  options.patience = config.train().patience();
   return options;
 }
 

@@ -8,7 +8,21 @@
 
 namespace switchyard {
 
+enum class ModelKind : uint8_t { kDecoder, kClassifier };
+enum class NormPlace : uint8_t { kPre, kPost };
+enum class Position : uint8_t { kLearned, kRelativeBias };
+
+// The head of a classifier (config.proto).
+struct ClassifierOptions {
+  int classes = 0;
+  int64_t hidden = 20;  // 0: no hidden layer
+  double dropout = 0.1;
+  bool pool_padding = false;
+  bool see_padding = false;
+};
+
 struct ModelOptions {
+  ModelKind kind = ModelKind::kDecoder;
   int64_t vocabulary = 0;    // N
   int64_t width = 0;         // D
   int64_t heads = 0;         // H
@@ -17,6 +31,11 @@ struct ModelOptions {
   int64_t blocks = 0;
   int64_t sequence_length = 0;  // S, rows of the position table
   Norm norm;
+  NormPlace norm_place = NormPlace::kPre;
+  Activation activation = Activation::kRelu;
+  bool gated = false;
+  Position position = Position::kLearned;
+  int relative_buckets = 32, relative_distance = 128;
   bool bias = false;                 // of linear layers
   double dropout = 0;                // after the embedding and after each sublayer
   double hidden_dropout = 0;         // inside dense feed-forward layers
@@ -26,6 +45,7 @@ struct ModelOptions {
   bool scale_attention = false;      // scores / sqrt(K); false: the factor is in W_q's initialisation (switch.md 2.3)
   double z_loss = 1e-4;              // of the vocabulary's softmax (switch.md 2.7)
   MoeOptions moe;
+  ClassifierOptions classifier;
 };
 
 }  // namespace switchyard

@@ -12,6 +12,15 @@ enum class CapacityRounding : uint8_t {
   kUp,
 };
 
+// The enumerations of the configuration (config.proto says what each means).
+enum class RouterKind : uint8_t { kTopK, kNoTokenLeftBehind, kExpertChoice, kHash, kSoft };
+enum class SlotOrder : uint8_t { kLeftToRight, kBatchPrioritised };
+enum class Exploration : uint8_t { kInputJitter, kSample, kInputDropout, kLogitNoise };
+enum class GateKind : uint8_t { kProbability, kRenormalised, kMaskOnly };
+enum class SecondPolicy : uint8_t { kAlways, kRandom };
+enum class BalanceScope : uint8_t { kPerGroup, kGlobal };
+enum class OverLayers : uint8_t { kSum, kMean };
+
 struct MoeOptions {
   int experts = 1;                    // 1: a dense feed-forward in every block
   int every = 2;                      // blocks every-1, 2*every-1, ... (counted from 0) are MoE blocks
@@ -20,10 +29,23 @@ struct MoeOptions {
   int min_capacity = 4;
   CapacityRounding capacity_rounding = CapacityRounding::kDown;
   int64_t group_tokens = 0;  // tokens of a token group; 0: the whole micro-batch
-  double jitter = 0.01;
+  RouterKind router = RouterKind::kTopK;
+  int top_k = 1;  // k
+  SlotOrder order = SlotOrder::kLeftToRight;
+  Exploration exploration = Exploration::kInputJitter;
+  double jitter = 0.01;  // strength of the exploration
+  GateKind gate = GateKind::kProbability;
+  SecondPolicy second_policy = SecondPolicy::kAlways;
+  bool router_bf16 = false;
   double balance_loss = 0.01;  // alpha
-  double z_loss = 0;           // c_z
+  BalanceScope balance_scope = BalanceScope::kPerGroup;
+  OverLayers balance_over_layers = OverLayers::kSum;
+  double z_loss = 0;     // c_z
+  double bias_rate = 0;  // of the loss-free balance; 0: no bias
   double expert_dropout = 0;
+  int shared_experts = 0;
+  int64_t feed_forward = 0;  // F of one expert; 0: the model's
+  int soft_slots = 1;        // of one expert and sequence
 };
 
 // The shape of a MoE layer that its model gives it.

@@ -29,7 +29,7 @@ Runtime::Runtime(const Parts& parts, const Options& options)
 
 Context Runtime::context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training) {
   const Key key{seed, static_cast<uint32_t>(step), batch.lane, batch.accumulation, batch.first_token};
-  return Context{parts_.backend, saved_, scratch_, precision_, parts_.trace, key, training};
+  return Context{parts_.backend, saved_, scratch_, precision_, parts_.trace, key, training, routes_};
 }
 
 OutboxSizes outbox_sizes(const ModelOptions& model, const TrainOptions& train, Precision precision, int ranks) {

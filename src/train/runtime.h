@@ -32,6 +32,8 @@ class Runtime {
 
   // The context of one micro-batch. Its tensors live until the caller's marks on the arenas close.
   Context context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training);
+  // Later contexts record or replay their routes here; null: neither. The book must outlive its use.
+  void use_routes(RouteBook* routes) { routes_ = routes; }
 
   const Parts& parts() const { return parts_; }
   Precision precision() const { return precision_; }
@@ -48,6 +50,7 @@ class Runtime {
   ParameterStore store_;
   Arena saved_, scratch_;
   Decoder::Saved state_;
+  RouteBook* routes_ = nullptr;
 };
 
 // What the outboxes of a communicator must hold for this model on `ranks` ranks.

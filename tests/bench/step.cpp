@@ -1,12 +1,14 @@
 // Times the whole training step: forward, backward, update, communication.
 //
-//   build/bench/step CONFIG [--set FIELD=VALUE]... [--blocks 3] [--seconds 20] [--dump FILE]
+//   build/bench/step CONFIG [--set FIELD=VALUE]... [--blocks 3] [--seconds 20] [--turns PATH] [--dump FILE]
 //   launch/local.sh 2 build/bench/step CONFIG ...
 //
-// After 50 steps (warm-up, and the loss that is compared with others) come timed blocks of whole steps. One line of JSON:
-// tokens/s of each block, the share of dropped tokens, seconds by phase, peak memory of rank 0, seconds from the
-// process's creation to the end of its first step.
+// After 50 steps (warm-up, and the loss that is compared with others) come timed blocks of whole steps. The router needs
+// some hundred steps to balance, so the timed steps send token t to expert t modulo E: every expert has as many rows.
+// One line of JSON: tokens/s of each block, the share of dropped tokens, seconds by phase, peak memory of rank 0, seconds
+// from the process's creation to the end of its first step.
 //
+// --turns PATH takes turns with another program: before block i PATH.ready.i is made and PATH.go.i is waited for, asleep.
 // --dump FILE writes the windows of the first 64 steps as int32 [64, windows of a step, S + 1] and does nothing else:
 // what another program needs to train on the same tokens.
 #include <fmt/format.h>
@@ -16,6 +18,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -33,7 +36,7 @@ struct Arguments {
   ConfigArguments config;
   int blocks = 3;
   double seconds = 20;
-  std::string dump;
+  std::string turns, dump;
 };
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -100,6 +103,27 @@ Block timed_block(Trainer& trainer, Batches& batches, Communicator& communicator
   return block;
 }
 
+// Before block `block`, every rank: sleeps until somebody says that it is this program's turn.
+void wait_for_turn(const std::string& turns, int block, int rank) {
+  if (turns.empty()) return;
+  if (rank == 0) std::ofstream(fmt::format("{}.ready.{}", turns, block));
+  while (!std::filesystem::exists(fmt::format("{}.go.{}", turns, block))) usleep(5000);
+}
+
+// Every MoE layer sends token t of every micro-batch to expert t modulo E.
+RouteBook in_turn(const Config& config) {
+  RouteBook book{RouteBook::Mode::kReplay, {}};
+  const Config::Model& model = config.model();
+  std::vector<int32_t> experts(static_cast<size_t>(config.train().sequences()) * static_cast<size_t>(model.sequence_length()));
+  for (size_t t = 0; t < experts.size(); ++t) experts[t] = static_cast<int32_t>(t % static_cast<size_t>(model.moe().experts()));
+  for (int layer = 0; layer < model.blocks(); ++layer) {
+    for (int64_t lane = 0; lane < config.train().lanes(); ++lane) {
+      for (int64_t a = 0; a < config.train().accumulate(); ++a) book.experts[{layer, lane, a}] = experts;
+    }
+  }
+  return book;
+}
+
 int64_t steps_for(double seconds, double per_step, Communicator& communicator) {
   int64_t steps[1] = {std::max<int64_t>(1, static_cast<int64_t>(seconds / per_step))};
   communicator.reduce({"block", -1}, steps, Reduction::kMin);
@@ -125,10 +149,15 @@ ExitCode bench(const MpiSession& session, const Arguments& arguments) {
   const double start_up = process_age(), begin = now();
   while (trainer.progress().step < kWarmUp) report = trainer.step(batches);
   const int64_t steps = steps_for(arguments.seconds, (now() - begin) / static_cast<double>(kWarmUp - 1), parts.communicator);
+  const double loss_after_warm_up = report.loss.cross_entropy;
+  RouteBook routes = in_turn(config);
+  trainer.runtime().use_routes(&routes);
+  trainer.step(batches);  // whatever the other routes need for the first time
   std::vector<double> rates;
   Block all;
   parts.trace.clear();
   for (int i = 0; i < arguments.blocks; ++i) {
+    wait_for_turn(arguments.turns, i, session.rank());
     const Block block = timed_block(trainer, batches, parts.communicator, steps);
     rates.push_back(static_cast<double>(block.tokens) / block.seconds);
     all.routed += block.routed;
@@ -136,11 +165,13 @@ ExitCode bench(const MpiSession& session, const Arguments& arguments) {
     all.seconds += block.seconds;
   }
   if (session.rank() != 0) return ExitCode::kOk;
+  const std::vector<double> in_order = rates;
   std::sort(rates.begin(), rates.end());
   nlohmann::ordered_json line = {{"config", config_name(arguments.config.path)}, {"precision", Config::Precision_Name(config.precision())}, {"ranks", session.size()},
                                  {"threads", workplace.threads()},              {"tokens_per_second_min", rates.front()},
                                  {"tokens_per_second", rates[rates.size() / 2]}, {"tokens_per_second_max", rates.back()},
-                                 {"loss_after_50", report.loss.cross_entropy},   {"dropped", static_cast<double>(all.dropped) / static_cast<double>(std::max<int64_t>(1, all.routed))},
+                                 {"blocks", in_order},                           {"loss_after_50", loss_after_warm_up},
+                                 {"dropped", static_cast<double>(all.dropped) / static_cast<double>(std::max<int64_t>(1, all.routed))},
                                  {"peak_mib", peak_kib() / 1024},                {"start_up_seconds", start_up}};
   for (int kind = 0; kind < kSpanKinds; ++kind) {
     line[std::string(name(static_cast<SpanKind>(kind))) + "_share"] = parts.trace.seconds(static_cast<SpanKind>(kind)) / all.seconds;
@@ -159,6 +190,7 @@ int main(int argc, char** argv) {
   add_config_arguments(program, arguments.config);
   program.add_option("--blocks", arguments.blocks, "Timed blocks")->capture_default_str()->check(CLI::PositiveNumber);
   program.add_option("--seconds", arguments.seconds, "Of a block, about")->capture_default_str()->check(CLI::PositiveNumber);
+  program.add_option("--turns", arguments.turns, "Before block i, make PATH.ready.i and sleep until PATH.go.i exists")->type_name("PATH");
   program.add_option("--dump", arguments.dump, "Write the first windows to this file and stop")->type_name("FILE");
   CLI11_PARSE(program, argc, argv);
   return static_cast<int>(run_on_ranks([&](const MpiSession& session) { return bench(session, arguments); }));

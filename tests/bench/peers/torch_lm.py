@@ -5,7 +5,8 @@
 
 The stream is what `build/bench/step --dump` writes: int32 [steps, windows, S + 1]. Same initial distributions, AdamW,
 clipping and learning rate as the configuration; capacity ceil-free: floor(1.25 T / E) over the tokens of one lane; first
-come first served; dropped tokens pass by the residual. One line of JSON at the end, fields as build/bench/step has them.
+come first served; dropped tokens pass by the residual. The first 50 steps are routed by the router; the timed ones send token t
+to expert t modulo E, as build/bench/step does. One line of JSON at the end, fields as build/bench/step has them.
 
 Where PyTorch has several ways, the fastest of those tried is the default for each shape and dtype: ragged dispatch and
 fused attention in f32; one product per expert, explicit attention and chunked cross-entropy, both compiled, in bf16.
@@ -16,8 +17,8 @@ import numpy as np
 import torch, torch.nn as nn, torch.nn.functional as F
 import torch.distributed as dist
 
-SHAPES = dict(small=dict(vocab=8192, d=256, heads=4, ff=1024, blocks=4, experts=8, seq=256),
-              medium=dict(vocab=8192, d=512, heads=8, ff=2048, blocks=8, experts=16, seq=512))
+SHAPES = dict(small=dict(vocab=8192, d=256, heads=4, ff=1024, blocks=4, experts=8, seq=256, rate=2e-3, warmup=100, steps=1300),
+              medium=dict(vocab=8192, d=512, heads=8, ff=2048, blocks=8, experts=16, seq=512, rate=1e-3, warmup=200, steps=5000))
 WARM_UP, CHUNK, BALANCE = 50, 512, 0.01
 
 
@@ -28,6 +29,15 @@ def process_age():
 
 def peak_mib():
     return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+
+def wait_for_turn(turns, block, rank):
+    if not turns:
+        return
+    if rank == 0:
+        open(f"{turns}.ready.{block}", "w").close()
+    while not os.path.exists(f"{turns}.go.{block}"):
+        time.sleep(0.005)
 
 
 class Rows(torch.autograd.Function):
@@ -59,7 +69,7 @@ class AllToAll(torch.autograd.Function):
 class Moe(nn.Module):
     def __init__(self, s, world, ragged):
         super().__init__()
-        self.experts, self.world, self.ragged = s["experts"], world, ragged
+        self.experts, self.world, self.ragged, self.in_turn = s["experts"], world, ragged, False
         deviation = lambda n: math.sqrt(0.1 / n)
         def weight(rows, columns):
             return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, columns), std=deviation(columns), a=-2 * deviation(columns), b=2 * deviation(columns)))
@@ -74,7 +84,11 @@ class Moe(nn.Module):
         noisy = x.float() * (1 + 0.01 * (2 * torch.rand_like(x, dtype=torch.float32) - 1))
         with torch.autocast("cpu", enabled=False):
             probabilities = F.linear(noisy, self.router).softmax(-1)
-        gate, expert = probabilities.max(-1)
+        if self.in_turn:
+            expert = torch.arange(len(x)) % self.experts
+            gate = probabilities.gather(1, expert[:, None]).squeeze(1)
+        else:
+            gate, expert = probabilities.max(-1)
         onehot = F.one_hot(expert, self.experts)
         balance = self.experts * (onehot.float().mean(0) * probabilities.mean(0)).sum()
         return gate, expert, onehot, balance
@@ -202,6 +216,7 @@ def main():
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--turns", default="", help="wait before block i until PATH.go.i exists; PATH.ready.i says that this program is waiting")
     a = parser.parse_args()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if world > 1:
@@ -215,7 +230,7 @@ def main():
     params = list(model.parameters())
     decayed = [p for p in params if p.dim() > 1]
     optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=0.1), dict(params=[p for p in params if p.dim() == 1], weight_decay=0.0)],
-                                  lr=2e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
+                                  lr=s["rate"], betas=(0.9, 0.95), eps=1e-8, fused=True)
     experts, dense = [p for p in params if hasattr(p, "is_expert")], [p for p in params if not hasattr(p, "is_expert")]
     stream = np.fromfile(a.stream, dtype=np.int32).reshape(64, -1, s["seq"] + 1)
     mine = torch.from_numpy(stream.astype(np.int64)).tensor_split(world, dim=1)[rank]
@@ -225,10 +240,10 @@ def main():
     def step():
         nonlocal steps_done
         window, drops = mine[steps_done % len(mine)], []
-        # switchyard's schedule: warm-up over 100 steps, then cosine over 1300 to a tenth.
-        x = max(0.0, (steps_done - 100) / 1200)
+        # switchyard's schedule: warm-up, then cosine to a tenth.
+        x = max(0.0, (steps_done - s["warmup"]) / (s["steps"] - s["warmup"]))
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (min(1.0, (steps_done + 1) / 100) if steps_done < 100 else 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, x))))
+            group["lr"] = s["rate"] * (min(1.0, (steps_done + 1) / s["warmup"]) if steps_done < s["warmup"] else 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, x))))
         steps_done += 1
         with cast:
             total, loss = model(window[:, :-1], window[:, 1:], drops)
@@ -263,8 +278,13 @@ def main():
         mean = torch.tensor([loss])
         dist.all_reduce(mean)
         loss = float(mean) / world
+    for module in model.modules():
+        if isinstance(module, Moe):
+            module.in_turn = True
+    step()
     rates, routed, dropped = [], 0, 0
-    for _ in range(a.blocks):
+    for block in range(a.blocks):
+        wait_for_turn(a.turns, block, rank)
         if world > 1:
             dist.barrier()
         begin = time.perf_counter()
@@ -275,9 +295,10 @@ def main():
             dist.barrier()
         rates.append(int(count) * tokens / (time.perf_counter() - begin))
     if rank == 0:
+        in_order = list(rates)
         rates.sort()
         print(json.dumps(dict(peer="pytorch " + torch.__version__, shape=a.shape, precision=a.dtype.upper(), ranks=world, threads=torch.get_num_threads(),
-                              tokens_per_second_min=rates[0], tokens_per_second=rates[len(rates) // 2], tokens_per_second_max=rates[-1], loss_after_50=loss,
+                              tokens_per_second_min=rates[0], tokens_per_second=rates[len(rates) // 2], tokens_per_second_max=rates[-1], blocks=in_order, loss_after_50=loss,
                               dropped=dropped / routed, peak_mib=peak_mib(), start_up_seconds=start_up)), flush=True)
     if world > 1:
         dist.destroy_process_group()
