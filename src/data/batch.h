@@ -10,7 +10,7 @@ namespace switchyard {
 // T = sequences * sequence_length rows. An empty lane has sequences 0: it makes the same calls with no rows.
 struct MicroBatch {
   Tensor tokens;   // [T] I32
-  Tensor targets;  // [T] I32, -1 where no target counts
+  Tensor targets;  // [T] I32, the next tokens, or [sequences] I32, the classes of texts; -1 where no target counts
   Tensor mask;     // [T] I32, 0 where padding; or none: no padding anywhere
   int64_t sequences = 0;
   int64_t sequence_length = 0;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "src/base/checked.h"
 #include "src/base/error.h"
@@ -11,28 +10,7 @@
 
 namespace switchyard {
 
-namespace {
-
-BatchOptions checked(const BatchOptions& options) {
-  const auto demand = [](int64_t value, const char* field) {
-    if (value < 1) throw Error(ExitCode::kUsage, fmt::format("{} is {} but must be at least 1", field, value));
-  };
-  demand(options.lanes, "train.lanes");
-  demand(options.accumulate, "train.accumulate");
-  demand(options.sequences, "train.sequences");
-  demand(options.sequence_length, "model.sequence_length");
-  if (options.group_tokens < 0) throw Error(ExitCode::kUsage, fmt::format("model.moe.group_tokens is {} but must not be negative", options.group_tokens));
-  const int64_t rows = checked_multiply(options.sequences, options.sequence_length);
-  if (rows > std::numeric_limits<int32_t>::max()) {
-    throw Error(ExitCode::kUsage, fmt::format("a micro-batch of {} sequences of {} tokens has more than {} tokens; lower train.sequences", options.sequences,
-                                              options.sequence_length, std::numeric_limits<int32_t>::max()));
-  }
-  return options;
-}
-
-}  // namespace
-
-Windows::Windows(const TokenFile& file, const BatchOptions& options) : file_(file), options_(checked(options)) {
+Windows::Windows(const TokenFile& file, const BatchOptions& options) : file_(file), options_(checked_options(options)) {
   if (file.tokens() == 0) {
     throw Error(ExitCode::kData, fmt::format("{} holds no token; use a larger corpus, or hold out another part of it", file.path()));
   }

@@ -10,19 +10,10 @@
 #include <vector>
 
 #include "kernels/memory.h"
-#include "src/data/batch.h"
+#include "src/data/batch_source.h"
 #include "src/data/token_file.h"
 
 namespace switchyard {
-
-struct BatchOptions {
-  int lanes = 1;                // W
-  int accumulate = 1;           // A
-  int64_t sequences = 1;        // B, of a micro-batch
-  int64_t sequence_length = 0;  // S
-  int64_t group_tokens = 0;     // of a token group, for Counts::groups; 0: the whole micro-batch
-  uint64_t seed = 1;
-};
 
 // The windows of one token file, and one micro-batch of memory to read them into.
 class Windows {
@@ -52,15 +43,13 @@ class Windows {
 
 // Training: windows in the order of window_order(), epoch after epoch. The window number of sequence b is
 // ((step * A + accumulation) * W + lane) * B + b; its epoch is that number / windows. The step is the whole cursor.
-class Batches {
+class Batches : public BatchSource {
  public:
   Batches(const TokenFile& file, const BatchOptions& options);
 
   int64_t windows() const { return windows_.count(); }  // of an epoch
-  // Over all lanes and accumulations of the step. No communication: every rank computes the same.
-  Counts counts(int64_t step);
-  // Valid until the next call. Empty (sequences 0) from lane W on. Allocates nothing.
-  MicroBatch at(int64_t step, int accumulation, int lane);
+  Counts counts(int64_t step) override;
+  MicroBatch at(int64_t step, int accumulation, int lane) override;
 
  private:
   void choose(int64_t step, int accumulation, int lane);
@@ -69,17 +58,16 @@ class Batches {
   std::vector<int64_t> chosen_;  // [B] windows of the micro-batch at hand
 };
 
-// Evaluation: every window once, in order, in rounds of W micro-batches. A micro-batch with nothing left is empty.
-class EvaluationBatches {
+// Evaluation: every window once, in order.
+class EvaluationBatches : public EvaluationSource {
  public:
   // most_windows: only the first so many; 0: all. options.accumulate and seed mean nothing here.
   EvaluationBatches(const TokenFile& file, const BatchOptions& options, int64_t most_windows = 0);
 
-  int64_t rounds() const;
-  int64_t targets() const;  // of all rounds: info().tokens where all windows are taken
-  Counts counts(int64_t round);
-  // Valid until the next call. accumulation is 0, first_token is that of the round's lane.
-  MicroBatch at(int64_t round, int lane);
+  int64_t rounds() const override;
+  int64_t targets() const override;  // info().tokens where all windows are taken
+  Counts counts(int64_t round) override;
+  MicroBatch at(int64_t round, int lane) override;
 
  private:
   bool choose(int64_t round, int lane);  // false: nothing left
