@@ -31,17 +31,17 @@ Block::Block(const std::string& stack, int index, int moe_layer, const ModelOpti
   feed_forward_dropout_ = {.rate = options.dropout, .purpose = Purpose::kFeedForwardDropout, .layer = index};
 }
 
-Tensor Block::forward(Context& ctx, const Tensor& x, const AttentionPlan& plan, const RouterLoss& loss, Saved& saved) const {
+Tensor Block::forward(Context& ctx, const Tensor& x, const AttentionPlan& plan, const RoutingBatch& routing, Saved& saved) const {
   const Arena::Mark mark(ctx.scratch);
   const Tensor normed = attention_norm_.forward(ctx, x, saved.attention_norm);
   const Tensor attended = attention_.forward(ctx, normed, plan, saved.attention);
   const Tensor a = attention_dropout_.add(ctx, x, attended);
-  return feed_forward(ctx, a, plan.mask, loss, saved);
+  return feed_forward(ctx, a, routing, saved);
 }
 
-Tensor Block::feed_forward(Context& ctx, const Tensor& a, const Tensor& mask, const RouterLoss& loss, Saved& saved) const {
+Tensor Block::feed_forward(Context& ctx, const Tensor& a, const RoutingBatch& routing, Saved& saved) const {
   const Tensor normed = feed_forward_norm_.forward(ctx, a, saved.feed_forward_norm);
-  const Tensor fed = moe_ ? moe_->forward(ctx, normed, mask, loss, saved.moe) : feed_forward_->forward(ctx, normed, saved.feed_forward);
+  const Tensor fed = moe_ ? moe_->forward(ctx, normed, routing, saved.moe) : feed_forward_->forward(ctx, normed, saved.feed_forward);
   return feed_forward_dropout_.add(ctx, a, fed);
 }
 
@@ -58,12 +58,12 @@ void Block::backward(Context& ctx, const Tensor& dx, const Saved& saved, Gradien
   attention_norm_.backward(ctx, dnormed, saved.attention_norm, grads, Accumulate(dx));
 }
 
-Tensor Block::forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, Saved& saved) const {
+Tensor Block::forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, const RoutingBatch& routing, Saved& saved) const {
   const Arena::Mark mark(ctx.scratch);
   const Tensor normed = attention_norm_.forward(ctx, x, saved.attention_norm);
   const Tensor attended = attention_.forward_cached(ctx, normed, cache);
   const Tensor a = attention_dropout_.add(ctx, x, attended);
-  return feed_forward(ctx, a, {}, {}, saved);
+  return feed_forward(ctx, a, routing, saved);
 }
 
 void Block::visit(const ParameterVisitor& visitor) {

@@ -29,12 +29,12 @@ class Block {
   // moe_layer: its number among the MoE layers, or -1 for a dense block. The communicator and the grid outlive the block.
   Block(const std::string& stack, int index, int moe_layer, const ModelOptions& options, Communicator& communicator, const Grid& grid);
 
-  // x [T, D] activation in ctx.saved -> y [T, D] activation, in ctx.saved. plan.mask also keeps padding from the router.
-  Tensor forward(Context& ctx, const Tensor& x, const AttentionPlan& plan, const RouterLoss& loss, Saved& saved) const;
+  // x [T, D] activation in ctx.saved -> y [T, D] activation, in ctx.saved.
+  Tensor forward(Context& ctx, const Tensor& x, const AttentionPlan& plan, const RoutingBatch& routing, Saved& saved) const;
   // dx [T, D] activation, in place: the gradient of y becomes the gradient of x.
   void backward(Context& ctx, const Tensor& dx, const Saved& saved, Gradients& grads) const;
   // The next tokens of each sequence; `saved` is working memory.
-  Tensor forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, Saved& saved) const;
+  Tensor forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, const RoutingBatch& routing, Saved& saved) const;
 
   bool is_moe() const { return moe_.has_value(); }
   int64_t cache_columns() const { return attention_.cache_columns(); }
@@ -43,7 +43,7 @@ class Block {
   void visit(const ParameterVisitor& visitor);
 
  private:
-  Tensor feed_forward(Context& ctx, const Tensor& a, const Tensor& mask, const RouterLoss& loss, Saved& saved) const;
+  Tensor feed_forward(Context& ctx, const Tensor& a, const RoutingBatch& routing, Saved& saved) const;
 
   NormLayer attention_norm_, feed_forward_norm_;
   AttentionLayer attention_;

@@ -19,9 +19,12 @@ Decoder::Decoder(const ModelOptions& options, Communicator& communicator, const 
 Tensor Decoder::forward(Context& ctx, const MicroBatch& batch, const Counts& counts, Saved& saved) const {
   saved.blocks.resize(blocks_.size());
   const AttentionPlan plan{.batch = batch.sequences, .length = batch.sequence_length, .mask = batch.mask, .bias = {}};
-  const RouterLoss loss = router_loss(options_.moe, counts.groups, counts.tokens);
+  const RoutingBatch routing{.mask = batch.mask,
+                             .tokens = batch.tokens,
+                             .sequence_length = batch.sequence_length,
+                             .loss = router_loss(options_.moe, counts.groups, counts.tokens, moe_layers_)};
   Tensor x = embedding_.forward(ctx, batch.tokens, batch.sequence_length, saved.embedding);
-  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i].forward(ctx, x, plan, loss, saved.blocks[i]);
+  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i].forward(ctx, x, plan, routing, saved.blocks[i]);
   return norm_.forward(ctx, x, saved.norm);
 }
 
@@ -65,10 +68,11 @@ Decoder::Cache Decoder::make_cache(Context& ctx, int64_t batch, int64_t capacity
 Tensor Decoder::forward_cached(Context& ctx, const Tensor& tokens, Cache& cache) const {
   check(!ctx.training && !cache.attention.empty(), "Decoder::forward_cached: training, or a cache that make_cache did not make");
   const int64_t n = tokens.rows() / cache.attention[0].batch;
+  const RoutingBatch routing{.tokens = tokens, .sequence_length = n};
   EmbeddingLayer::Saved embedding;
   NormLayer::Saved norm;
   Tensor x = embedding_.forward(ctx, tokens, n, embedding, cache.length);
-  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i].forward_cached(ctx, x, cache.attention[i], cache.working[i]);
+  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i].forward_cached(ctx, x, cache.attention[i], routing, cache.working[i]);
   cache.length += n;
   return norm_.forward(ctx, x, norm);
 }

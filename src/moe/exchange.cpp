@@ -53,7 +53,7 @@ void Exchange::dispatch_backward(Context& ctx, const Rows& darrived, const Route
   const Arena::Mark mark(ctx.scratch);
   const Tensor entries = ctx.temporary(darrived.buffer.dtype(), {route.entries, darrived.buffer.columns()});
   travel_home(ctx, "dispatch backward", darrived, entries);
-  ctx.backend.gather_rows(dx, entries, route.position.reshape({route.shape.tokens, 1}), Tensor());
+  ctx.backend.gather_rows(dx, entries, route.position, Tensor());
 }
 
 Tensor Exchange::entries_outbox(Context& ctx, const RowTable& table, int64_t columns) const {

@@ -68,8 +68,8 @@ class Exchange {
 
   // dreturned: what entries_outbox gave, filled -> rows at the experts, in scratch memory.
   Rows combine_backward(Context& ctx, const Tensor& dreturned, const RowTable& table) const;
-  // darrived: what rows_outbox gave, filled. dx [T, D] exact: each token's row, 0 where it has none, replaces or is
-  // added to what is there.
+  // darrived: what rows_outbox gave, filled. dx [T, D] exact: the sum of each token's rows, 0 where it has none,
+  // replaces or is added to what is there.
   void dispatch_backward(Context& ctx, const Rows& darrived, const Route& route, Target dx) const;
 
   // Room for rows that leave, in the communicator's outbox: valid until the next transfer has started. Nothing of it may

@@ -3,26 +3,24 @@
 namespace switchyard {
 namespace {
 
-Tensor as_column(const Tensor& x) { return x.reshape({x.rows(), 1}); }
+Tensor as_column(const Tensor& x) { return x.reshape({x.elements(), 1}); }
 
-// y[t] = gate[t] * returned[position[t]], 0 where the token has no entry.
-void weigh(Context& ctx, const Tensor& returned, const Route& route, Out y) {
-  ctx.backend.gather_rows(y, returned, as_column(route.position), as_column(route.gate));
-}
+// y[t] = sum over k of gate[t, k] * returned[position[t, k]], 0 where the token has no entry.
+void weigh(Context& ctx, const Tensor& returned, const Route& route, Out y) { ctx.backend.gather_rows(y, returned, route.position, route.gate); }
 
-// dgate[t] = <dy[t], returned[position[t]]>, 0 where the token has no entry. [T] exact in scratch memory.
+// dgate[t, k] = <dy[t], returned[position[t, k]]>, 0 where the choice has no entry. [T, k] exact in scratch memory.
 Tensor gate_gradient(Context& ctx, const Tensor& dy, const Tensor& returned, const Route& route) {
-  Tensor dgate = ctx.temporary(ctx.precision.exact, {route.shape.tokens, 1});
-  ctx.backend.row_dot(Out(dgate), dy, returned, as_column(route.position));
-  return dgate.reshape({route.shape.tokens});
+  Tensor dgate = ctx.temporary(ctx.precision.exact, route.gate.shape());
+  ctx.backend.row_dot(Out(dgate), dy, returned, route.position);
+  return dgate;
 }
 
-// dreturned[i] = gate[token[i]] * dy[token[i]]
+// dreturned[i] = gate[source[i]] * dy[token[i]]
 void weigh_backward(Context& ctx, const Tensor& dy, const Route& route, Out dreturned) {
   const Arena::Mark mark(ctx.scratch);
-  const Tensor token = as_column(route.token.slice_rows(0, route.entries));
+  const Tensor token = as_column(route.token.slice_rows(0, route.entries)), source = as_column(route.source.slice_rows(0, route.entries));
   const Tensor gate = ctx.temporary(ctx.precision.exact, {route.entries, 1});
-  ctx.backend.gather_rows(Out(gate), as_column(route.gate), token, Tensor());
+  ctx.backend.gather_rows(Out(gate), as_column(route.gate), source, Tensor());
   ctx.backend.gather_rows(dreturned, dy, token, gate);
 }
 
@@ -40,15 +38,15 @@ void MoeLayer::visit(const ParameterVisitor& visitor) {
   experts_.visit(visitor);
 }
 
-Tensor MoeLayer::forward(Context& ctx, const Tensor& x, const Tensor& mask, const RouterLoss& loss, Saved& saved) const {
+Tensor MoeLayer::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
   const Span span(ctx.trace, SpanKind::kCompute, "moe", layer_);
   Tensor y = ctx.temporary(ctx.precision.activation, x.shape());
-  const Route& route = router_.forward(ctx, x, mask, loss, saved.router);  // entries (token, expert, slot, gate)
+  const Route& route = router_.forward(ctx, x, batch, saved.router);       // entries (token, expert, slot, gate)
   const Rows arrived = exchange_.dispatch(ctx, x, route, saved.table);     // rows at their experts: (expert, lane, slot)
   const Rows processed = exchange_.rows_outbox(ctx, saved.table, width_);  // the experts write where the rows leave from
   experts_.forward(ctx, arrived, processed, saved.experts);
   saved.returned = exchange_.combine(ctx, processed);  // rows back home: (expert, slot)
-  weigh(ctx, saved.returned, route, Out(y));           // y[t] = gate * row, 0 where dropped
+  weigh(ctx, saved.returned, route, Out(y));           // y[t] = sum of gate * row, 0 where dropped
   return y;
 }
 

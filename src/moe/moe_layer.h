@@ -1,7 +1,8 @@
 // MoeLayer: the feed-forward sublayer of a sparse block. A token's row meets router, exchange, expert, exchange and gate,
 // in this order:
 //
-//   y[t] = gate[t] * expert(x[t]), 0 for a dropped token and for padding: the residual carries it
+//   y[t] = sum over the token's entries of gate * expert(x[t]), 0 for a dropped token and for padding: the residual
+//   carries it
 #pragma once
 
 #include <string>
@@ -29,9 +30,8 @@ class MoeLayer {
   // 0 and names random draws, collectives and owners. The communicator and the grid outlive the layer.
   MoeLayer(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options, Communicator& communicator, const Grid& grid);
 
-  // x [T, D] activation, alive until backward; mask [T] I32, 0 where padding, or none; loss: see router_loss().
-  // Returns [T, D] in scratch memory. Collective: T = 0 on an empty lane.
-  Tensor forward(Context& ctx, const Tensor& x, const Tensor& mask, const RouterLoss& loss, Saved& saved) const;
+  // x [T, D] activation, alive until backward. Returns [T, D] in scratch memory. Collective: T = 0 on an empty lane.
+  Tensor forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const;
 
   // dy [T, D] activation -> gradient of x [T, D] activation in scratch memory: of the layer's output and of the router's
   // own losses. Collective.

@@ -1,8 +1,9 @@
 // Route: what the router decides, as a value. It is kept with the saved state and never recomputed.
 //
-// Entries (token, expert, slot, weight) are sorted by (expert, slot). Top-1 is at most one entry a token; a dropped
-// token has none, and its MoE output is zero. A row's slot is its number among the kept rows of its expert in the whole
-// micro-batch, groups in order, then places in the group.
+// Entries (token, expert, slot, weight) are sorted by (expert, slot). A token has at most k of them: one in top-1
+// routing, one for each choice in top-k, one for each expert that chose it in expert choice. A dropped choice has none,
+// and a token without entries has the MoE output zero. A row's slot is its number among the kept rows of its expert in
+// the whole micro-batch, groups in order, then places in the group.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +15,24 @@
 
 namespace switchyard {
 
+// What a router is told about one micro-batch besides x.
+struct RoutingBatch {
+  Tensor mask{};                // [T] I32, 0 where padding; or none: no padding anywhere
+  Tensor tokens{};              // [T] I32 numbers of the tokens, for hash routing; or none
+  int64_t sequence_length = 0;  // S; T is a multiple of it
+  RouterLoss loss{};            // see router_loss()
+};
+
 struct Route {
   RouterShape shape;
+  int64_t choices = 1;                // k: entries that a token has at most
   int64_t capacity = 0;               // slots of one expert in one token group
-  int64_t entries = 0;                // kept tokens
-  Tensor expert;                      // [T] I32, -1 for padding
-  Tensor gate;                        // [T] exact: probability of the chosen expert
-  Tensor position;                    // [T] I32: the token's entry, -1 where it has none
-  Tensor token;                       // [T] I32: the entry's token, -1 after the last
+  int64_t entries = 0;                // kept choices
+  Tensor expert;                      // [T, k] I32, negative where there is no such choice: -1 for padding
+  Tensor gate;                        // [T, k] exact: what multiplies the row that comes back
+  Tensor position;                    // [T, k] I32: the choice's entry, -1 where it has none
+  Tensor token;                       // [T * k] I32: the entry's token, -1 after the last
+  Tensor source;                      // [T * k] I32: the entry's choice, token * k + choice, -1 after the last
   Tensor requested;                   // [G, E] I32, before capacity
   Tensor kept;                        // [E] I32, after capacity
   std::vector<int32_t> kept_on_host;  // [E]; its memory is reused from step to step

@@ -25,6 +25,9 @@ Product product_of(const Tensor& x, const PackedMatrix& matrix, Target y) {
   return product;
 }
 
+// [T, k] as a list of choices.
+Tensor flat(const Tensor& x) { return x.reshape({x.elements()}); }
+
 // gates[t] = probabilities[t, expert[t]], 0 for padding.
 template <class T>
 void choose_gates(Backend& backend, const Tensor& probabilities, const std::vector<int32_t>& expert, Out gate) {
@@ -51,9 +54,10 @@ int64_t group_tokens_of(const MoeOptions& options, int64_t tokens) {
   return options.group_tokens == 0 ? whole : std::min(options.group_tokens, whole);
 }
 
-RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens) {
+RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens, int moe_layers) {
   RouterLoss loss;
-  if (groups > 0) loss.balance = options.experts * options.balance_loss / static_cast<double>(groups);
+  const double alpha = options.balance_over_layers == OverLayers::kMean ? options.balance_loss / std::max(moe_layers, 1) : options.balance_loss;
+  if (groups > 0) loss.balance = options.experts * alpha / static_cast<double>(groups);
   if (tokens > 0) loss.z = options.z_loss / static_cast<double>(tokens);
   return loss;
 }
@@ -76,20 +80,22 @@ Tensor Router::input_copy(Context& ctx, const Tensor& x) const {
   return copy;
 }
 
-const Route& Router::forward(Context& ctx, const Tensor& x, const Tensor& mask, const RouterLoss& loss, Saved& saved) const {
+const Route& Router::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
   const Dtype exact = ctx.precision.exact;
   const int64_t tokens = x.rows(), experts = options_.experts;
   Route& route = saved.route;
   route.shape = {tokens, experts, group_tokens_of(options_, tokens)};
   route.capacity = capacity(options_, route.shape.group_tokens, ctx.training);
-  route.expert = ctx.keep(Dtype::kI32, {tokens});
-  route.gate = ctx.keep(exact, {tokens});
-  route.position = ctx.keep(Dtype::kI32, {tokens});
+  route.choices = 1;
+  route.expert = ctx.keep(Dtype::kI32, {tokens, 1});
+  route.gate = ctx.keep(exact, {tokens, 1});
+  route.position = ctx.keep(Dtype::kI32, {tokens, 1});
   route.token = ctx.keep(Dtype::kI32, {tokens});
+  route.source = route.token;  // with one choice each
   route.requested = ctx.keep(Dtype::kI32, {route.shape.groups(), experts});
   route.kept = ctx.keep(Dtype::kI32, {experts});
   saved.x = x;
-  saved.loss = loss;
+  saved.loss = batch.loss;
   saved.probabilities = ctx.keep(exact, {tokens, experts});
   saved.log_sum_exp = ctx.keep(exact, {tokens});
 
@@ -97,10 +103,11 @@ const Route& Router::forward(Context& ctx, const Tensor& x, const Tensor& mask, 
   const Tensor logits = ctx.temporary(exact, {tokens, experts});
   const Product product = product_of(input_copy(ctx, x), weight_.forward, Out(logits));
   ctx.backend.multiply({&product, 1});
-  ctx.backend.router_forward(Out(saved.probabilities), Out(saved.log_sum_exp), Out(route.expert), Out(route.gate), logits, mask);
+  ctx.backend.router_forward(Out(saved.probabilities), Out(saved.log_sum_exp), Out(flat(route.expert)), Out(flat(route.gate)), logits, batch.mask);
   if (ctx.routes != nullptr) record_or_replay(ctx, saved);
   const Tensor slot = ctx.temporary(Dtype::kI32, {tokens});
-  ctx.backend.assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(route.position), Out(route.token), route.expert, route.shape, route.capacity);
+  ctx.backend.assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(flat(route.position)), Out(route.token), flat(route.expert), route.shape,
+                           route.capacity);
   count(ctx, saved);
   return route;
 }
@@ -133,7 +140,7 @@ void Router::count(Context& ctx, Saved& saved) const {
   RouterStatistics& statistics = saved.statistics;
   const size_t experts = static_cast<size_t>(route.shape.experts);
   const Tensor sums = ctx.temporary(Dtype::kF64, {kRouterSums});
-  ctx.backend.router_losses(Out(sums), saved.probabilities, saved.log_sum_exp, route.expert, route.requested, route.shape, saved.loss);
+  ctx.backend.router_losses(Out(sums), saved.probabilities, saved.log_sum_exp, flat(route.expert), route.requested, route.shape, saved.loss);
   ctx.backend.copy_to_host(sums, statistics.sums.data());
   route.kept_on_host.resize(experts);
   ctx.backend.copy_to_host(route.kept, route.kept_on_host.data());
@@ -155,7 +162,7 @@ void Router::backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gra
   const Route& route = saved.route;
   const Arena::Mark mark(ctx.scratch);
   const Tensor dlogits = ctx.temporary(exact, {route.shape.tokens, route.shape.experts});
-  ctx.backend.router_backward(Out(dlogits), dgate, saved.probabilities, saved.log_sum_exp, route.expert, route.requested, route.shape, saved.loss);
+  ctx.backend.router_backward(Out(dlogits), flat(dgate), saved.probabilities, saved.log_sum_exp, flat(route.expert), route.requested, route.shape, saved.loss);
 
   // The jittered input is drawn again rather than kept.
   const OuterProduct outer{.dy = dlogits, .x = input_copy(ctx, saved.x), .dw = grads.target(weight_)};

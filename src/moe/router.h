@@ -26,8 +26,9 @@ int64_t capacity(const MoeOptions& options, int64_t group_tokens, bool training)
 int64_t group_tokens_of(const MoeOptions& options, int64_t tokens);
 
 // Weights of one router's losses in a step with `groups` token groups that have a token and `tokens` tokens that are
-// not padding: balance = E * alpha / groups, z = c_z / tokens. A step without tokens weighs nothing.
-RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens);
+// not padding: balance = E * alpha / groups, z = c_z / tokens. A step without tokens weighs nothing. Where the balance
+// losses are averaged over `moe_layers` layers, alpha is divided by their number.
+RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens, int moe_layers);
 
 // What one router did with one micro-batch, on the host.
 struct RouterStatistics {
@@ -53,11 +54,11 @@ class Router {
   // `layer` is the number of the MoE layer. The weight is named `<prefix>.router.weight`.
   Router(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options);
 
-  // x [T, D] activation; mask [T] I32, 0 where padding, or none. Fills saved and returns saved.route. Routes are
-  // recorded in or replayed from ctx.routes; a replay without this micro-batch is an InternalError.
-  const Route& forward(Context& ctx, const Tensor& x, const Tensor& mask, const RouterLoss& loss, Saved& saved) const;
+  // x [T, D] activation. Fills saved and returns saved.route. Routes are recorded in or replayed from ctx.routes; a
+  // replay without this micro-batch is an InternalError.
+  const Route& forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const;
 
-  // dgate [T] exact: gradient of the gates, 0 where dropped. Adds to dx [T, D] exact.
+  // dgate [T, k] exact: gradient of the gates, 0 where dropped. Adds to dx [T, D] exact.
   void backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gradients& grads, Accumulate dx) const;
 
   void visit(const ParameterVisitor& visitor);

@@ -28,14 +28,16 @@ struct Side {
         exchange(comm, grid, kLayer, experts) {
     ctx.key.lane = comm.rank();
     route.shape = {tokens, experts, std::max<int64_t>(tokens, 1)};
-    route.expert = ctx.keep(Dtype::kI32, {tokens});
+    route.expert = ctx.keep(Dtype::kI32, {tokens, 1});
     fill(route.expert, [&](int64_t t, int64_t) { return choice(comm.rank(), t); });
-    route.position = ctx.keep(Dtype::kI32, {tokens});
+    route.position = ctx.keep(Dtype::kI32, {tokens, 1});
     route.token = ctx.keep(Dtype::kI32, {tokens});
+    route.source = route.token;
     route.requested = ctx.keep(Dtype::kI32, {route.shape.groups(), experts});
     route.kept = ctx.keep(Dtype::kI32, {experts});
     const Tensor slot = ctx.keep(Dtype::kI32, {tokens});
-    backend->assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(route.position), Out(route.token), route.expert, route.shape, tokens);
+    backend->assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(route.position.reshape({tokens})), Out(route.token),
+                          route.expert.reshape({tokens}), route.shape, tokens);
     route.kept_on_host.resize(static_cast<size_t>(experts));
     backend->copy_to_host(route.kept, route.kept_on_host.data());
     for (const int32_t kept : route.kept_on_host) route.entries += kept;

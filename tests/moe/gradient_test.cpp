@@ -73,7 +73,7 @@ class GradientCheck {
     const Tensor mask = rank_.ctx.keep(Dtype::kI32, {c_.tokens});
     fill(x, [&](int64_t t, int64_t d) { return x_[static_cast<size_t>(t * c_.shape.width + d)]; });
     fill(mask, [&](int64_t t, int64_t) { return c_.mask(0, t); });
-    return rank_.layer.forward(rank_.ctx, x, mask, loss_, rank_.kept);
+    return rank_.layer.forward(rank_.ctx, x, {.mask = mask, .sequence_length = c_.tokens, .loss = loss_}, rank_.kept);
   }
 
   template <class Move>

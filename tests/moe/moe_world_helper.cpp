@@ -39,7 +39,7 @@ RouterLoss Case::loss() const {
       groups += of_group > 0;
     }
   }
-  return router_loss(options, groups * accumulate, counted * accumulate);
+  return router_loss(options, groups * accumulate, counted * accumulate, 1);
 }
 
 std::vector<double> to_doubles(const Tensor& tensor) {
@@ -141,7 +141,7 @@ void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
   const Tensor mask = ctx.keep(Dtype::kI32, {tokens});
   fill(x, [&](int64_t t, int64_t d) { return c.x(lane, accumulation, t, d); });
   fill(mask, [&](int64_t t, int64_t) { return c.mask(lane, t); });
-  const Tensor y = layer.forward(ctx, x, mask, c.loss(), kept);
+  const Tensor y = layer.forward(ctx, x, {.mask = mask, .sequence_length = c.tokens, .loss = c.loss()}, kept);
 
   const std::string place = place_of(lane, accumulation);
   if (result != nullptr && !empty) {

@@ -58,10 +58,16 @@ TEST(Capacity, DefaultsAreThePapers) {
 
 TEST(RouterLoss, WeighsByTheStepsCounts) {
   const MoeOptions options{.experts = 8, .balance_loss = 0.01, .z_loss = 0.001};
-  EXPECT_DOUBLE_EQ(router_loss(options, 4, 1000).balance, 8 * 0.01 / 4);
-  EXPECT_DOUBLE_EQ(router_loss(options, 4, 1000).z, 0.001 / 1000);
-  EXPECT_EQ(router_loss(options, 0, 0).balance, 0) << "a step without tokens must not divide by zero";
-  EXPECT_EQ(router_loss(options, 0, 0).z, 0);
+  EXPECT_DOUBLE_EQ(router_loss(options, 4, 1000, 3).balance, 8 * 0.01 / 4);
+  EXPECT_DOUBLE_EQ(router_loss(options, 4, 1000, 3).z, 0.001 / 1000);
+  EXPECT_EQ(router_loss(options, 0, 0, 3).balance, 0) << "a step without tokens must not divide by zero";
+  EXPECT_EQ(router_loss(options, 0, 0, 3).z, 0);
+}
+
+TEST(RouterLoss, TheMeanOverLayersDividesAlpha) {
+  const MoeOptions options{.experts = 8, .balance_loss = 0.012, .balance_over_layers = OverLayers::kMean, .z_loss = 0.001};
+  EXPECT_DOUBLE_EQ(router_loss(options, 4, 1000, 3).balance, 8 * 0.004 / 4);
+  EXPECT_DOUBLE_EQ(router_loss(options, 4, 1000, 3).z, 0.001 / 1000) << "the z loss is summed";
 }
 
 // A router alone, with as many experts as columns and the unit matrix as weight: x are the logits.
@@ -96,7 +102,7 @@ class LogitRouter {
     fill(mask, [&](int64_t t, int64_t) { return std::find(pad.begin(), pad.end(), t) == pad.end(); });
     const int64_t counted = tokens - static_cast<int64_t>(pad.size());
     const int64_t group = group_tokens_of(options_, tokens);
-    return router_.forward(ctx_, x, mask, router_loss(options_, (tokens + group - 1) / group, counted), kept_);
+    return router_.forward(ctx_, x, {.mask = mask, .sequence_length = tokens, .loss = router_loss(options_, (tokens + group - 1) / group, counted, 1)}, kept_);
   }
   const Route& probabilities(const std::vector<std::vector<double>>& rows) { return route(rows, true); }
 
