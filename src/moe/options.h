@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/backend.h"
+
 namespace switchyard {
 
 // What becomes of the fraction in tokens * factor / experts (systems.md 1h).
@@ -48,12 +50,20 @@ struct MoeOptions {
   int soft_slots = 1;        // of one expert and sequence
 };
 
+// F of one expert in a model whose feed-forward layers have `model_feed_forward`.
+inline int64_t expert_feed_forward(const MoeOptions& options, int64_t model_feed_forward) {
+  return options.feed_forward > 0 ? options.feed_forward : model_feed_forward;
+}
+
 // The shape of a MoE layer that its model gives it.
 struct MoeShape {
   int64_t width = 0;               // D
   int64_t feed_forward = 0;        // F, of one expert
   bool bias = false;               // of the experts' two products
   double initializer_scale = 0.1;  // s of sqrt(s / fan_in)
+  int block = 0;                   // number of the block: names the draws of the shared experts' dropout
+  Activation activation = Activation::kRelu;
+  bool gated = false;  // activation(x W_in) * x W_gate
 };
 
 }  // namespace switchyard
