@@ -62,7 +62,8 @@ RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens
   return loss;
 }
 
-Router::Router(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options) : layer_(layer), options_(options) {
+Router::Router(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options)
+    : layer_(layer), options_(options), state_(make_router_state(prefix + ".router", options)) {
   weight_.name = prefix + ".router.weight";
   weight_.shape = {options.experts, shape.width};
   weight_.initializer = scaled_fan_in(shape.initializer_scale, shape.width);

@@ -15,6 +15,7 @@
 #include "src/layers/parameter.h"
 #include "src/moe/options.h"
 #include "src/moe/route.h"
+#include "src/moe/router_state.h"
 
 namespace switchyard {
 
@@ -62,6 +63,8 @@ class Router {
   void backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gradients& grads, Accumulate dx) const;
 
   void visit(const ParameterVisitor& visitor);
+  // Changed between steps only, by whoever trains or loads the model.
+  RouterState& state() { return state_; }
 
  private:
   Tensor input_copy(Context& ctx, const Tensor& x) const;
@@ -72,6 +75,7 @@ class Router {
   int layer_;
   MoeOptions options_;
   Parameter weight_;  // [E, D]
+  RouterState state_;
 };
 
 }  // namespace switchyard
