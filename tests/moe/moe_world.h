@@ -31,7 +31,8 @@ struct Case {
   Precision precision = kPrecisionF64;
   int lanes = 8;
   int accumulate = 1;
-  int64_t tokens = 24;  // T
+  int64_t tokens = 24;          // T
+  int64_t sequence_length = 0;  // S; 0: the micro-batch is one sequence
   bool training = true;
   uint64_t seed = 7;
   BackendFactory backend = make_reference_backend;
@@ -50,6 +51,7 @@ struct Case {
   double dy(int lane, int accumulation, int64_t t, int64_t d) const;
   // Of the whole step.
   RouterLoss loss() const;
+  int64_t sequence() const { return sequence_length == 0 ? tokens : sequence_length; }
   uint64_t first_token(int lane, int accumulation) const { return static_cast<uint64_t>((accumulation * lanes + lane) * tokens); }
 };
 

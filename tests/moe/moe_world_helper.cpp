@@ -141,7 +141,7 @@ void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
   const Tensor mask = ctx.keep(Dtype::kI32, {tokens});
   fill(x, [&](int64_t t, int64_t d) { return c.x(lane, accumulation, t, d); });
   fill(mask, [&](int64_t t, int64_t) { return c.mask(lane, t); });
-  const Tensor y = layer.forward(ctx, x, {.mask = mask, .sequence_length = c.tokens, .loss = c.loss()}, kept);
+  const Tensor y = layer.forward(ctx, x, {.mask = mask, .sequence_length = c.sequence(), .loss = c.loss()}, kept);
 
   const std::string place = place_of(lane, accumulation);
   if (result != nullptr && !empty) {
@@ -152,7 +152,7 @@ void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
     counts.assign(statistics.requested.begin(), statistics.requested.end());
     counts.insert(counts.end(), statistics.kept.begin(), statistics.kept.end());
     (*result)["experts" + place] = to_doubles(kept.route().expert);
-    (*result)["gate" + place] = to_doubles(kept.route().gate);
+    if (kept.route().gate.exists()) (*result)["gate" + place] = to_doubles(kept.route().gate);
     (*result)["position" + place] = to_doubles(kept.route().position);
   }
   if (sink == nullptr) return;
