@@ -187,6 +187,14 @@ class Backend {
   virtual void multiply(std::span<const Product> products) = 0;
   virtual void multiply_outer(std::span<const OuterProduct> products) = 0;
 
+  // ---- hidden elements of a feed-forward layer ---------------------------------------------------------------------
+  // h = dropout(activation(u) * gate); gate none: 1. All [n, F] activation. What a Product's ReLU does not cover: GELU,
+  // and gated layers (switch.md 2.5).
+  virtual void activate(Out h, const Tensor& u, const Tensor& gate, Activation activation, const Dropout& dropout) = 0;
+  // With d = dropout(dh): du = d * gate * activation'(u), dgate = d * activation(u). du may be dh, in place; dgate.tensor
+  // is none where gate is. ReLU'(0) = 0.
+  virtual void activate_backward(Out du, Out dgate, const Tensor& dh, const Tensor& u, const Tensor& gate, Activation activation, const Dropout& dropout) = 0;
+
   // ---- embedding -------------------------------------------------------------------------------------------------
   // x[t] = table[tokens[t]] + positions[first_position + t % sequence] (positions [P, D] may be none). All activation
   // but tokens I32 [T].
@@ -209,6 +217,13 @@ class Backend {
   // dq, dk, dv like q, k, v (strided, overwritten); dbias [H, queries, keys] exact (+)=, or none.
   virtual void attention_backward(Out dq, Out dk, Out dv, Target dbias, const Tensor& d_o, const Tensor& o, const Tensor& log_sum_exp,
                                   const AttentionInputs& inputs, const AttentionShape& shape) = 0;
+
+  // ---- relative position bias (switch.md 2.3) ----------------------------------------------------------------------
+  // bias[h, i, j] = table[bucket[queries - 1 + j - i], h]. bias [H, queries, keys] exact; table [N, H] exact, of N buckets;
+  // bucket [queries + keys - 1] I32 in [0, N): of each distance from a query to a key, the smallest first.
+  virtual void relative_bias(Out bias, const Tensor& table, const Tensor& bucket) = 0;
+  // dtable [N, H] exact (+)= sum of dbias [H, queries, keys] exact over the places that read it.
+  virtual void relative_bias_backward(Target dtable, const Tensor& dbias, const Tensor& bucket) = 0;
 
   // ---- loss ------------------------------------------------------------------------------------------------------
   // logits [n, N] activation: in place, becomes dlogits if options.gradient. loss [n] exact. correct [n] I32: 1 where

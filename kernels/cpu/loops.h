@@ -58,6 +58,20 @@ struct Epilogue {
   float relu_of_scale;
 };
 
+// The hidden elements of a feed-forward layer, see Backend::activate. Rows are dense.
+struct ActivateRows {
+  Dtype dtype;
+  bool gelu;  // else ReLU
+  int64_t rows, columns;
+  const void* u;
+  const void* gate;  // or null
+  void* h;           // forward
+  const void* dh;    // backward, and what follows
+  void* du;          // may be dh
+  void* dgate;       // null where gate is
+  Draw draw;
+};
+
 struct NormRows {
   Dtype dtype;
   bool centered;  // LayerNorm
@@ -183,6 +197,8 @@ struct Loops {
   // y [columns] (+)= column sums of x [rows, columns] with a stride.
   void (*sum_columns)(float* y, const void* x, Dtype dtype, int64_t rows, int64_t columns, int64_t stride, bool add);
   void (*epilogue)(const Epilogue&);
+  void (*activate)(const ActivateRows&);
+  void (*activate_backward)(const ActivateRows&);
   void (*norm_forward)(const NormRows&);
   void (*norm_backward)(const NormRows&);
   void (*softmax_rows)(const SoftmaxRows&);

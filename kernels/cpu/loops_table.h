@@ -1,6 +1,7 @@
 // The table of one build of the loops.
 #pragma once
 
+#include "kernels/cpu/loops_activation.h"
 #include "kernels/cpu/loops_attention.h"
 #include "kernels/cpu/loops_elementwise.h"
 #include "kernels/cpu/loops_matrix.h"
@@ -17,6 +18,8 @@ const Loops& SWITCHYARD_LOOPS() {
       .sum = isa::sum,
       .sum_columns = isa::sum_columns,
       .epilogue = isa::epilogue,
+      .activate = isa::activate,
+      .activate_backward = isa::activate_backward,
       .norm_forward = isa::norm_forward,
       .norm_backward = isa::norm_backward,
       .softmax_rows = isa::softmax_rows,

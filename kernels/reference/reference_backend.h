@@ -34,6 +34,10 @@ class ReferenceBackend final : public Backend {
   void multiply(std::span<const Product> products) override;
   void multiply_outer(std::span<const OuterProduct> products) override;
 
+  // activation.cpp
+  void activate(Out h, const Tensor& u, const Tensor& gate, Activation activation, const Dropout& dropout) override;
+  void activate_backward(Out du, Out dgate, const Tensor& dh, const Tensor& u, const Tensor& gate, Activation activation, const Dropout& dropout) override;
+
   // embedding.cpp
   void embed(Out x, const Tensor& table, const Tensor& positions, const Tensor& tokens, int64_t sequence, int64_t first_position) override;
   void embed_backward(Target dtable, Target dpositions, const Tensor& dx, const Tensor& tokens, int64_t sequence) override;
@@ -47,6 +51,10 @@ class ReferenceBackend final : public Backend {
   void attention_forward(Out o, Out log_sum_exp, const AttentionInputs& inputs, const AttentionShape& shape) override;
   void attention_backward(Out dq, Out dk, Out dv, Target dbias, const Tensor& d_o, const Tensor& o, const Tensor& log_sum_exp, const AttentionInputs& inputs,
                           const AttentionShape& shape) override;
+
+  // relative_bias.cpp
+  void relative_bias(Out bias, const Tensor& table, const Tensor& bucket) override;
+  void relative_bias_backward(Target dtable, const Tensor& dbias, const Tensor& bucket) override;
 
   // cross_entropy.cpp
   void cross_entropy(Tensor logits, Out loss, Out correct, const Tensor& targets, const CrossEntropy& options) override;

@@ -54,6 +54,12 @@ struct Runner {
       backend.sum_of_squares(Out(result("sum_of_squares", Dtype::kF64, {1})), values);
     }
     backend.sum_rows(Accumulate(result("sum_rows", Dtype::kF32, {kWidth})), x);
+    const Tensor gate = act({kTokens, kWidth}), dh = act({kTokens, kWidth});
+    for (Activation kind : {Activation::kRelu, Activation::kGelu}) {
+      backend.activate(Out(result("activate", activation, {kTokens, kWidth})), x, gate, kind, {0.3, random});
+      backend.activate_backward(Out(result("du", activation, {kTokens, kWidth})), Out(result("dgate", activation, {kTokens, kWidth})), dh, x, gate, kind,
+                                {0.3, random});
+    }
   }
 
   void products() {
@@ -102,6 +108,9 @@ struct Runner {
     backend.attention_backward(Out(gradients.slice_columns(0, kWidth)), Out(gradients.slice_columns(kWidth, kWidth)),
                                Out(gradients.slice_columns(2 * kWidth, kWidth)), Accumulate(result("dbias of attention", Dtype::kF32, in.bias.shape())),
                                act({kTokens, kWidth}), o, lse, in, s);
+    const Tensor bucket = pool.integers({s.queries + s.keys - 1}, 0, 32);
+    backend.relative_bias(Out(result("relative bias", Dtype::kF32, in.bias.shape())), exact({32, kHeads}), bucket);
+    backend.relative_bias_backward(Accumulate(result("dtable of relative bias", Dtype::kF32, {32, kHeads})), exact(in.bias.shape()), bucket);
   }
 
   void loss_and_update() {
