@@ -4,10 +4,13 @@
 
 namespace switchyard {
 
+using nlohmann::ordered_json;
+
 std::string to_json(const StepMetrics& metrics) {
-  using nlohmann::ordered_json;
   ordered_json layers = ordered_json::array();
-  for (const LayerMetrics& layer : metrics.layers) layers.push_back({{"load", layer.load}, {"dropped", layer.dropped}, {"entropy", layer.entropy}});
+  for (const LayerMetrics& layer : metrics.layers) {
+    layers.push_back({{"load", layer.load}, {"dropped", layer.dropped}, {"entropy", layer.entropy}, {"confidence", layer.confidence}});
+  }
   const ordered_json line = {{"step", metrics.step},
                              {"loss", metrics.loss},
                              {"tokens", metrics.tokens},
@@ -20,12 +23,37 @@ std::string to_json(const StepMetrics& metrics) {
                              {"dropped_fraction", metrics.dropped_fraction},
                              {"all_to_all_seconds", metrics.all_to_all_seconds},
                              {"gradient_sum_seconds", metrics.gradient_sum_seconds},
-                             {"layers", layers}};
+                             {"layers", layers},
+                             {"seconds", metrics.seconds},
+                             {"flops", metrics.flops},
+                             {"padding_tokens", metrics.padding_tokens},
+                             {"skips", metrics.skips},
+                             {"compute_seconds", metrics.compute_seconds},
+                             {"publish_seconds", metrics.publish_seconds},
+                             {"control_seconds", metrics.control_seconds},
+                             {"input_seconds", metrics.input_seconds}};
+  return line.dump();
+}
+
+// The names differ from a step's, so that a script that looks for "loss" finds steps only.
+std::string to_json(const HeldoutMetrics& metrics) {
+  const ordered_json line = {{"step", metrics.step},
+                             {"kind", "heldout"},
+                             {"tokens", metrics.tokens},
+                             {"seconds", metrics.seconds},
+                             {"flops", metrics.flops},
+                             {"heldout_loss", metrics.loss},
+                             {"heldout_accuracy", metrics.accuracy},
+                             {"heldout_bits_per_byte", metrics.bits_per_byte}};
+  return line.dump();
+}
+
+std::string to_json(const Alarm& alarm) {
+  const ordered_json line = {{"step", alarm.step},       {"kind", "alarm"},      {"alarm", alarm.kind},       {"layer", alarm.layer},
+                             {"experts", alarm.experts}, {"value", alarm.value}, {"sentence", alarm.sentence}};
   return line.dump();
 }
 
 MetricsWriter::MetricsWriter(const std::string& run) : file_(run + "/metrics.jsonl", false) {}
-
-void MetricsWriter::write(const StepMetrics& metrics) { file_.append(to_json(metrics) + '\n'); }
 
 }  // namespace switchyard

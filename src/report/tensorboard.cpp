@@ -85,14 +85,31 @@ std::vector<Scalar> scalars_of(const StepMetrics& metrics) {
                               {"moe/dropped_fraction", metrics.dropped_fraction},
                               {"seconds/step", metrics.step_seconds},
                               {"seconds/all_to_all", metrics.all_to_all_seconds},
-                              {"seconds/gradient_sum", metrics.gradient_sum_seconds}};
+                              {"seconds/gradient_sum", metrics.gradient_sum_seconds},
+                              {"seconds/compute", metrics.compute_seconds},
+                              {"seconds/publish", metrics.publish_seconds},
+                              {"seconds/control", metrics.control_seconds},
+                              {"seconds/input", metrics.input_seconds},
+                              {"padding_tokens", static_cast<double>(metrics.padding_tokens)},
+                              {"skips", static_cast<double>(metrics.skips)}};
   for (size_t i = 0; i < metrics.layers.size(); ++i) {
     const LayerMetrics& layer = metrics.layers[i];
     scalars.push_back({fmt::format("moe/layer_{}/dropped", i), layer.dropped});
     scalars.push_back({fmt::format("moe/layer_{}/entropy", i), layer.entropy});
+    scalars.push_back({fmt::format("moe/layer_{}/confidence", i), layer.confidence});
     for (size_t expert = 0; expert < layer.load.size(); ++expert) scalars.push_back({fmt::format("load/layer_{}/expert_{}", i, expert), layer.load[expert]});
   }
   return scalars;
+}
+
+std::vector<Scalar> scalars_of(const HeldoutMetrics& metrics) {
+  std::vector<Scalar> scalars{{"heldout/loss", metrics.loss}, {"heldout/accuracy", metrics.accuracy}};
+  if (std::isfinite(metrics.bits_per_byte)) scalars.push_back({"heldout/bits_per_byte", metrics.bits_per_byte});
+  return scalars;
+}
+
+std::vector<Scalar> scalars_of(const Alarm& alarm) {
+  return {{alarm.layer < 0 ? "alarm/" + alarm.kind : fmt::format("alarm/layer_{}/{}", alarm.layer, alarm.kind), alarm.value}};
 }
 
 EventWriter::EventWriter(const std::string& run, int64_t step, double wall_time) : file_(events_path(run, wall_time), false) {

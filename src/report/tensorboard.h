@@ -20,8 +20,10 @@ struct Scalar {
   double value = 0;
 };
 
-// What a step's metrics are called in TensorBoard.
+// What lines of metrics.jsonl are called in TensorBoard.
 std::vector<Scalar> scalars_of(const StepMetrics& metrics);
+std::vector<Scalar> scalars_of(const HeldoutMetrics& metrics);
+std::vector<Scalar> scalars_of(const Alarm& alarm);
 
 // One file <run>/events/events.out.tfevents.<time>.<host>.<process>, opened at construction.
 class EventWriter {

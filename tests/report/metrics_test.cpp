@@ -19,7 +19,7 @@ StepMetrics example() {
   metrics.loss = 0.1;
   metrics.tokens = int64_t{1} << 40;
   metrics.learning_rate = 1e-3;
-  metrics.layers = {{{0.25, 0.75}, 0.5, 0.6}};
+  metrics.layers = {{{0.25, 0.75}, 0.5, 0.6, 0.7}};
   return metrics;
 }
 
@@ -28,10 +28,11 @@ TEST(Metrics, ALineHasExactlyTheNamesThatScriptsRelyOn) {
   std::vector<std::string> names;
   for (const auto& [name, value] : line.items()) names.push_back(name);
   EXPECT_THAT(names, ::testing::ElementsAre("step", "loss", "tokens", "tokens_per_second", "step_seconds", "gradient_norm", "learning_rate", "balance_loss",
-                                            "z_loss", "dropped_fraction", "all_to_all_seconds", "gradient_sum_seconds", "layers"));
+                                            "z_loss", "dropped_fraction", "all_to_all_seconds", "gradient_sum_seconds", "layers", "seconds", "flops",
+                                            "padding_tokens", "skips", "compute_seconds", "publish_seconds", "control_seconds", "input_seconds"));
   names.clear();
   for (const auto& [name, value] : line["layers"][0].items()) names.push_back(name);
-  EXPECT_THAT(names, ::testing::ElementsAre("load", "dropped", "entropy"));
+  EXPECT_THAT(names, ::testing::ElementsAre("load", "dropped", "entropy", "confidence"));
 }
 
 TEST(Metrics, NumbersSurviveExactly) {
@@ -41,6 +42,7 @@ TEST(Metrics, NumbersSurviveExactly) {
   EXPECT_EQ(line["tokens"].get<int64_t>(), int64_t{1} << 40);
   EXPECT_EQ(line["layers"][0]["load"][1].get<double>(), 0.75);
   EXPECT_EQ(line["layers"][0]["entropy"].get<double>(), 0.6);
+  EXPECT_EQ(line["layers"][0]["confidence"].get<double>(), 0.7);
 }
 
 TEST(Metrics, NumbersThatAreNotFiniteBecomeNull) {
@@ -50,6 +52,19 @@ TEST(Metrics, NumbersThatAreNotFiniteBecomeNull) {
   const nlohmann::json line = nlohmann::json::parse(to_json(metrics));
   EXPECT_TRUE(line["loss"].is_null());
   EXPECT_TRUE(line["gradient_norm"].is_null());
+}
+
+// So that a script that reads "loss" of every line, or cuts at a step, keeps working.
+TEST(Metrics, EvaluationsAndAlarmsAreLinesOfTheirOwnThatBeginWithTheStepAndShareNoNameWithASteps) {
+  const std::string heldout = to_json(HeldoutMetrics{.step = 7, .loss = 2.5, .accuracy = 0.25, .bits_per_byte = std::numeric_limits<double>::quiet_NaN()});
+  const std::string alarm = to_json(Alarm{.kind = "load", .step = 9, .layer = 1, .experts = {3}, .value = 4.5, .sentence = "a \"b\""});
+  EXPECT_EQ(heldout.rfind("{\"step\":7,\"kind\":\"heldout\"", 0), 0u) << heldout;
+  EXPECT_EQ(alarm.rfind("{\"step\":9,\"kind\":\"alarm\"", 0), 0u) << alarm;
+  const nlohmann::json line = nlohmann::json::parse(heldout);
+  EXPECT_FALSE(line.contains("loss"));
+  EXPECT_EQ(line["heldout_loss"], 2.5);
+  EXPECT_TRUE(line["heldout_bits_per_byte"].is_null());
+  EXPECT_EQ(nlohmann::json::parse(alarm)["sentence"], "a \"b\"");
 }
 
 TEST(Metrics, AWriterContinuesTheFile) {

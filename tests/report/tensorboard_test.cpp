@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "tests/report/report_helper.h"
@@ -69,12 +70,20 @@ TEST(TensorBoard, FilesLieInTheEventsFolderUnderTheNameThatTensorBoardLooksFor) 
 TEST(TensorBoard, MetricsBecomeScalarsWithTheExpertsLoads) {
   StepMetrics metrics;
   metrics.loss = 2;
-  metrics.layers = {{{0.25, 0.75}, 0.5, 0.6}, {{1.0}, 0, 0}};
+  metrics.layers = {{{0.25, 0.75}, 0.5, 0.6, 0.7}, {{1.0}, 0, 0, 1}};
   std::vector<std::string> tags;
   for (const Scalar& scalar : scalars_of(metrics)) tags.push_back(scalar.tag);
-  EXPECT_THAT(tags, ::testing::IsSupersetOf(
-                        {"loss", "learning_rate", "moe/dropped_fraction", "moe/layer_0/dropped", "load/layer_0/expert_1", "load/layer_1/expert_0"}));
+  EXPECT_THAT(tags, ::testing::IsSupersetOf({"loss", "learning_rate", "moe/dropped_fraction", "moe/layer_0/dropped", "moe/layer_1/confidence",
+                                             "load/layer_0/expert_1", "load/layer_1/expert_0"}));
   EXPECT_THAT(tags, ::testing::Not(::testing::Contains("load/layer_1/expert_1")));
+}
+
+TEST(TensorBoard, EvaluationsAndAlarmsHaveTagsOfTheirOwn) {
+  const std::vector<Scalar> heldout = scalars_of(HeldoutMetrics{.loss = 2, .bits_per_byte = std::nan("")});
+  ASSERT_EQ(heldout.size(), 2u) << "bits per byte that are not known are left out";
+  EXPECT_EQ(heldout[0].tag, "heldout/loss");
+  EXPECT_EQ(scalars_of(Alarm{.kind = "load", .layer = 2, .value = 5})[0].tag, "alarm/layer_2/load");
+  EXPECT_EQ(scalars_of(Alarm{.kind = "skipped_update"})[0].tag, "alarm/skipped_update");
 }
 
 }  // namespace
