@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "src/base/checked.h"
-#include "src/moe/router.h"
+#include "src/moe/capacity.h"
 
 namespace switchyard {
 namespace {
@@ -154,11 +154,15 @@ int64_t exchange_bytes(const MoeOptions& options, int64_t tokens, int64_t width,
   const int64_t hosted = divide_up(options.experts, ranks);
   const int64_t group = group_tokens_of(options, tokens);
   const int64_t groups = divide_up(tokens, group);
-  int64_t rows = tokens;  // home to host
+  int64_t rows = 0;
   for (const bool training : {true, false}) {
-    const int64_t block = round_up(std::min(checked_multiply(groups, capacity(options, group, training)), tokens), kRowMultiple);
-    // Of one lane: every expert's block full, or every token here and every block padded.
-    const int64_t of_lane = std::min(checked_multiply(hosted, block), checked_add(tokens, checked_multiply(hosted, kRowMultiple - 1)));
+    const int64_t of_expert = std::min(checked_multiply(groups, capacity(options, group, training)), tokens);  // from one lane
+    // Home to host: every entry of every token, or every expert full.
+    rows = std::max(rows, std::min(checked_multiply(tokens, entries_of(options)), checked_multiply(options.experts, of_expert)));
+    // Host to home, of one lane: every expert's block full, or every entry that can be here and every block padded.
+    const int64_t entries = checked_multiply(tokens, std::min(entries_of(options), hosted));
+    const int64_t of_lane =
+        std::min(checked_multiply(hosted, round_up(of_expert, kRowMultiple)), checked_add(entries, checked_multiply(hosted, kRowMultiple - 1)));
     rows = std::max(rows, checked_multiply(ranks, of_lane));
   }
   const int64_t counts = checked_multiply(options.experts, size_of(Dtype::kI32));

@@ -11,7 +11,8 @@ namespace switchyard {
 enum class CapacityRounding : uint8_t {
   kDown,     // Mesh TensorFlow's
   kNearest,  // half to even; flaxformer's
-  kUp,
+  kUp,       // Megatron's, DeepSpeed's
+  kMeanUp,   // tokens / experts is rounded up, then its multiple by the factor down; Tutel's, fairseq's
 };
 
 // The enumerations of the configuration (config.proto says what each means).
@@ -30,7 +31,10 @@ struct MoeOptions {
   double eval_capacity_factor = 2.0;  // 0: no token is dropped
   int min_capacity = 4;
   CapacityRounding capacity_rounding = CapacityRounding::kDown;
-  int64_t group_tokens = 0;  // tokens of a token group; 0: the whole micro-batch
+  int capacity_multiple = 1;          // slots are rounded up to a multiple of it
+  int unusable_slots = 0;             // of an expert's slots, never filled
+  bool capacity_times_top_k = false;  // a token counts k times
+  int64_t group_tokens = 0;           // tokens of a token group; 0: the whole micro-batch
   RouterKind router = RouterKind::kTopK;
   int top_k = 1;  // k
   SlotOrder order = SlotOrder::kLeftToRight;
@@ -48,6 +52,8 @@ struct MoeOptions {
   int shared_experts = 0;
   int64_t feed_forward = 0;  // F of one expert; 0: the model's
   int soft_slots = 1;        // of one expert and sequence
+  int64_t vocabulary = 0;    // of hash routing: numbers of tokens are below it
+  uint64_t seed = 0;         // of hash routing's table
 };
 
 // F of one expert in a model whose feed-forward layers have `model_feed_forward`.

@@ -46,7 +46,8 @@ class RouteBook {
   using Place = std::tuple<int, int64_t, int64_t>;  // MoE layer, lane, accumulation
 
   Mode mode = Mode::kRecord;
-  std::map<Place, std::vector<int32_t>> experts;  // [T], -1 for padding
+  std::map<Place, std::vector<int32_t>> experts;    // [T, k], as in Route
+  std::map<Place, std::vector<int32_t>> positions;  // [T, k]; not of plain top-1 routing, where they follow from experts
 };
 
 }  // namespace switchyard

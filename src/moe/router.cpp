@@ -1,21 +1,13 @@
 #include "src/moe/router.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 
+#include "src/base/checked.h"
 #include "src/layers/initializers.h"
 
 namespace switchyard {
 namespace {
-
-double rounded(double slots, CapacityRounding rounding) {
-  switch (rounding) {
-    case CapacityRounding::kDown: return std::floor(slots);
-    case CapacityRounding::kNearest: return std::nearbyint(slots);  // the default mode: half to even
-    case CapacityRounding::kUp: return std::ceil(slots);
-  }
-  return slots;
-}
 
 Product product_of(const Tensor& x, const PackedMatrix& matrix, Target y) {
   Product product;
@@ -27,6 +19,29 @@ Product product_of(const Tensor& x, const PackedMatrix& matrix, Target y) {
 
 // [T, k] as a list of choices.
 Tensor flat(const Tensor& x) { return x.reshape({x.elements()}); }
+
+// A tensor of ones, exact, in scratch memory.
+Tensor ones(Context& ctx, const Shape& shape) {
+  const Tensor result = ctx.temporary(ctx.precision.exact, shape);
+  const auto fill = [&](auto one) {
+    const std::vector<decltype(one)> numbers(static_cast<size_t>(shape.elements()), one);
+    ctx.backend.copy_from_host(numbers.data(), Out(result));
+  };
+  if (ctx.precision.exact == Dtype::kF64) {
+    fill(1.0);
+  } else {
+    fill(1.0f);
+  }
+  return result;
+}
+
+// x [n, m] exact, in place.
+void round_to_bf16(Context& ctx, const Tensor& x) {
+  const Arena::Mark mark(ctx.scratch);
+  const Tensor rounded = ctx.temporary(Dtype::kBF16, x.shape());
+  ctx.backend.convert(Out(rounded), x);
+  ctx.backend.convert(Out(x), rounded);
+}
 
 // gates[t] = probabilities[t, expert[t]], 0 for padding.
 template <class T>
@@ -41,19 +56,6 @@ void choose_gates(Backend& backend, const Tensor& probabilities, const std::vect
 
 }  // namespace
 
-int64_t capacity(const MoeOptions& options, int64_t group_tokens, bool training) {
-  const double factor = training ? options.capacity_factor : options.eval_capacity_factor;
-  if (factor == 0) return std::max<int64_t>(group_tokens, 1);
-  const double slots = rounded(static_cast<double>(group_tokens) * factor / options.experts, options.capacity_rounding);
-  const int64_t bounded = static_cast<int64_t>(std::min(slots, static_cast<double>(group_tokens)));  // min first: a huge factor fits no integer
-  return std::max<int64_t>({bounded, options.min_capacity, 1});
-}
-
-int64_t group_tokens_of(const MoeOptions& options, int64_t tokens) {
-  const int64_t whole = std::max<int64_t>(tokens, 1);
-  return options.group_tokens == 0 ? whole : std::min(options.group_tokens, whole);
-}
-
 RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens, int moe_layers) {
   RouterLoss loss;
   const double alpha = options.balance_over_layers == OverLayers::kMean ? options.balance_loss / std::max(moe_layers, 1) : options.balance_loss;
@@ -63,52 +65,98 @@ RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens
 }
 
 Router::Router(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options)
-    : layer_(layer), options_(options), state_(make_router_state(prefix + ".router", options)) {
+    : layer_(layer), options_(options), policy_(layer, options), state_(make_router_state(prefix + ".router", options)) {
   weight_.name = prefix + ".router.weight";
   weight_.shape = {options.experts, shape.width};
   weight_.initializer = scaled_fan_in(shape.initializer_scale, shape.width);
-  weight_.forms = {.packed_forward = true, .packed_backward = true, .packed_exact = true};
+  // What is rounded is packed anew in every micro-batch.
+  weight_.forms = options.router_bf16 ? Forms{.plain_exact = true} : Forms{.packed_forward = true, .packed_backward = true, .packed_exact = true};
 }
 
-void Router::visit(const ParameterVisitor& visitor) { visitor(weight_); }
+void Router::visit(const ParameterVisitor& visitor) {
+  if (policy_.reads_probabilities()) visitor(weight_);
+}
 
 // [T, D] exact: what the router sees. x itself where nothing would change.
 Tensor Router::input_copy(Context& ctx, const Tensor& x) const {
-  const double epsilon = jitter(ctx);
-  if (epsilon == 0 && x.dtype() == ctx.precision.exact) return x;
+  const double epsilon = strength(ctx, Exploration::kInputJitter), rate = strength(ctx, Exploration::kInputDropout);
+  if (epsilon == 0 && rate == 0 && !options_.router_bf16 && x.dtype() == ctx.precision.exact) return x;
   Tensor copy = ctx.temporary(ctx.precision.exact, x.shape());
   ctx.backend.jitter(Out(copy), x, epsilon, ctx.random(Purpose::kJitter, layer_));
+  if (rate > 0) ctx.backend.dropout(Out(copy), copy, {rate, ctx.random(Purpose::kRouterDropout, layer_)});
+  if (options_.router_bf16) round_to_bf16(ctx, copy);
   return copy;
 }
 
-const Route& Router::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
+// The matrix that products read, for one side.
+PackedMatrix Router::weight(Context& ctx, Side side) const {
+  if (!options_.router_bf16) return side == Side::kForward ? weight_.forward : weight_.backward;
+  const Tensor rounded = ctx.temporary(ctx.precision.exact, weight_.shape);
+  ctx.backend.convert(Out(rounded), weight_.plain);
+  round_to_bf16(ctx, rounded);
+  PackedMatrix packed{Tensor(), ctx.precision.exact, weight_.rows(), weight_.columns(), side};
+  packed.storage = ctx.temporary(Dtype::kI32, {divide_up(ctx.backend.packed_bytes(packed.dtype, packed.out, packed.in, side), 4)});
+  ctx.backend.pack(packed, rounded);
+  return packed;
+}
+
+// [T, E] exact: what the softmax reads.
+Tensor Router::logits(Context& ctx, const Tensor& x) const {
+  const Tensor logits = ctx.temporary(ctx.precision.exact, {x.rows(), options_.experts});
+  const PackedMatrix matrix = weight(ctx, Side::kForward);
+  const Product product = product_of(input_copy(ctx, x), matrix, Out(logits));
+  ctx.backend.multiply({&product, 1});
+  if (options_.router_bf16) round_to_bf16(ctx, logits);
+  const double epsilon = strength(ctx, Exploration::kLogitNoise);
+  if (epsilon > 0) ctx.backend.jitter(Accumulate(logits), ones(ctx, logits.shape()), epsilon, ctx.random(Purpose::kRouterNoise, layer_));
+  return logits;
+}
+
+// Memory of what is kept, and the shape of the route.
+void Router::begin(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
   const Dtype exact = ctx.precision.exact;
   const int64_t tokens = x.rows(), experts = options_.experts;
   Route& route = saved.route;
   route.shape = {tokens, experts, group_tokens_of(options_, tokens)};
+  route.choices = choices_of(options_);
   route.capacity = capacity(options_, route.shape.group_tokens, ctx.training);
-  route.choices = 1;
-  route.expert = ctx.keep(Dtype::kI32, {tokens, 1});
-  route.gate = ctx.keep(exact, {tokens, 1});
-  route.position = ctx.keep(Dtype::kI32, {tokens, 1});
-  route.token = ctx.keep(Dtype::kI32, {tokens});
-  route.source = route.token;  // with one choice each
+  route.expert = ctx.keep(Dtype::kI32, {tokens, route.choices});
+  route.gate = ctx.keep(exact, {tokens, route.choices});
+  route.position = ctx.keep(Dtype::kI32, {tokens, route.choices});
+  route.token = ctx.keep(Dtype::kI32, {tokens * route.choices});
+  route.source = plain() ? route.token : ctx.keep(Dtype::kI32, {tokens * route.choices});
   route.requested = ctx.keep(Dtype::kI32, {route.shape.groups(), experts});
   route.kept = ctx.keep(Dtype::kI32, {experts});
   saved.x = x;
   saved.loss = batch.loss;
+  if (!policy_.balances()) saved.loss.balance = 0;
+  if (!policy_.reads_probabilities()) return;
   saved.probabilities = ctx.keep(exact, {tokens, experts});
   saved.log_sum_exp = ctx.keep(exact, {tokens});
+}
 
+const Route& Router::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
+  begin(ctx, x, batch, saved);
   const Arena::Mark mark(ctx.scratch);
-  const Tensor logits = ctx.temporary(exact, {tokens, experts});
-  const Product product = product_of(input_copy(ctx, x), weight_.forward, Out(logits));
-  ctx.backend.multiply({&product, 1});
-  ctx.backend.router_forward(Out(saved.probabilities), Out(saved.log_sum_exp), Out(flat(route.expert)), Out(flat(route.gate)), logits, batch.mask);
-  if (ctx.routes != nullptr) record_or_replay(ctx, saved);
-  const Tensor slot = ctx.temporary(Dtype::kI32, {tokens});
-  ctx.backend.assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(flat(route.position)), Out(route.token), flat(route.expert), route.shape,
-                           route.capacity);
+  Route& route = saved.route;
+  const int64_t tokens = x.rows();
+  if (policy_.reads_probabilities()) {
+    const Tensor expert = plain() ? flat(route.expert) : ctx.temporary(Dtype::kI32, {tokens});
+    const Tensor gate = plain() ? flat(route.gate) : ctx.temporary(ctx.precision.exact, {tokens});
+    ctx.backend.router_forward(Out(saved.probabilities), Out(saved.log_sum_exp), Out(expert), Out(gate), logits(ctx, x), batch.mask);
+  }
+  if (plain()) {
+    if (ctx.routes != nullptr) record_or_replay(ctx, saved);
+    const Tensor slot = ctx.temporary(Dtype::kI32, {tokens}), sums = ctx.temporary(Dtype::kF64, {kRouterSums}), expert = flat(route.expert);
+    ctx.backend.assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(flat(route.position)), Out(route.token), expert, route.shape,
+                             route.capacity);
+    ctx.backend.router_losses(Out(sums), saved.probabilities, saved.log_sum_exp, expert, route.requested, route.shape, saved.loss);
+    ctx.backend.copy_to_host(sums, saved.statistics.sums.data());
+  } else {
+    RoutingBatch told = batch;
+    told.loss = saved.loss;
+    policy_.forward(ctx, told, state_, {saved.probabilities, saved.log_sum_exp}, route, saved.statistics.sums, saved.policy);
+  }
   count(ctx, saved);
   return route;
 }
@@ -135,14 +183,11 @@ void Router::record_or_replay(Context& ctx, Saved& saved) const {
   }
 }
 
-// Brings to the host what exchange and reports need, and adds up the losses.
+// Brings to the host what exchange and reports need.
 void Router::count(Context& ctx, Saved& saved) const {
   Route& route = saved.route;
   RouterStatistics& statistics = saved.statistics;
   const size_t experts = static_cast<size_t>(route.shape.experts);
-  const Tensor sums = ctx.temporary(Dtype::kF64, {kRouterSums});
-  ctx.backend.router_losses(Out(sums), saved.probabilities, saved.log_sum_exp, flat(route.expert), route.requested, route.shape, saved.loss);
-  ctx.backend.copy_to_host(sums, statistics.sums.data());
   route.kept_on_host.resize(experts);
   ctx.backend.copy_to_host(route.kept, route.kept_on_host.data());
   saved.requested_on_host.resize(static_cast<size_t>(route.requested.elements()));
@@ -151,34 +196,44 @@ void Router::count(Context& ctx, Saved& saved) const {
   statistics.requested.assign(experts, 0);
   statistics.kept.assign(route.kept_on_host.begin(), route.kept_on_host.end());
   for (size_t i = 0; i < saved.requested_on_host.size(); ++i) statistics.requested[i % experts] += saved.requested_on_host[i];
-  statistics.tokens = 0;
-  route.entries = 0;
-  for (const int64_t requested : statistics.requested) statistics.tokens += requested;
-  for (const int64_t kept : statistics.kept) route.entries += kept;
-  statistics.dropped = statistics.tokens - route.entries;
+  const int64_t requested = std::accumulate(statistics.requested.begin(), statistics.requested.end(), int64_t{0});
+  route.entries = std::accumulate(statistics.kept.begin(), statistics.kept.end(), int64_t{0});
+  statistics.tokens = plain() ? requested : tokens_of(saved.policy.decision);
+  statistics.dropped = options_.router == RouterKind::kExpertChoice ? tokens_without_entry(saved.policy.decision) : requested - route.entries;
 }
 
 void Router::backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gradients& grads, Accumulate dx) const {
+  if (!policy_.reads_probabilities()) return;
   const Dtype exact = ctx.precision.exact;
   const Route& route = saved.route;
   const Arena::Mark mark(ctx.scratch);
   const Tensor dlogits = ctx.temporary(exact, {route.shape.tokens, route.shape.experts});
-  ctx.backend.router_backward(Out(dlogits), flat(dgate), saved.probabilities, saved.log_sum_exp, flat(route.expert), route.requested, route.shape, saved.loss);
-
-  // The jittered input is drawn again rather than kept.
+  if (plain()) {
+    ctx.backend.router_backward(Out(dlogits), flat(dgate), saved.probabilities, saved.log_sum_exp, flat(route.expert), route.requested, route.shape,
+                                saved.loss);
+  } else {
+    policy_.backward(ctx, dgate, {saved.probabilities, saved.log_sum_exp}, saved.loss, saved.policy, Out(dlogits));
+  }
+  // The input's copy is made again rather than kept.
   const OuterProduct outer{.dy = dlogits, .x = input_copy(ctx, saved.x), .dw = grads.target(weight_)};
   ctx.backend.multiply_outer({&outer, 1});
   grads.done(weight_);
+  input_backward(ctx, dlogits, saved.x, dx);
+}
 
-  const double epsilon = jitter(ctx);
-  if (epsilon == 0) {
-    const Product product = product_of(dlogits, weight_.backward, dx);
+// Adds to dx what the logits ask of x, through the exploration of the forward.
+void Router::input_backward(Context& ctx, const Tensor& dlogits, const Tensor& x, Accumulate dx) const {
+  const PackedMatrix matrix = weight(ctx, Side::kBackward);
+  const double epsilon = strength(ctx, Exploration::kInputJitter), rate = strength(ctx, Exploration::kInputDropout);
+  if (epsilon == 0 && rate == 0) {
+    const Product product = product_of(dlogits, matrix, dx);
     ctx.backend.multiply({&product, 1});
     return;
   }
-  const Tensor dcopy = ctx.temporary(exact, saved.x.shape());
-  const Product product = product_of(dlogits, weight_.backward, Out(dcopy));
+  const Tensor dcopy = ctx.temporary(ctx.precision.exact, x.shape());
+  const Product product = product_of(dlogits, matrix, Out(dcopy));
   ctx.backend.multiply({&product, 1});
+  if (rate > 0) ctx.backend.dropout(Out(dcopy), dcopy, {rate, ctx.random(Purpose::kRouterDropout, layer_)});
   ctx.backend.jitter(dx, dcopy, epsilon, ctx.random(Purpose::kJitter, layer_));
 }
 

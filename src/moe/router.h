@@ -1,9 +1,11 @@
-// Router: assigns each token to one expert and weighs what that expert returns (switch.md 1.2-1.6).
+// Router: assigns each token to experts and weighs what they return (switch.md 1.2-1.7).
 //
-//   r = exact(x), times u in [1 - jitter, 1 + jitter) while training; the experts see x as it is
-//   h = r W^T,  p = softmax(h),  expert = argmax p (lowest index on a tie),  gate = p[expert]
+//   r = exact(x); while training times u in [1 - jitter, 1 + jitter), or with dropout; the experts see x as it is
+//   h = r W^T; while training perhaps plus u,  p = softmax(h)
+//   top-1: expert = argmax p (lowest index on a tie),  gate = p[expert];  all else: see RoutingPolicy
 //
-// All of it in the exact dtype. The z loss sees the same h as the softmax, so the jittered one while training.
+// All of it in the exact dtype, but for router_bf16: then r, W and h are rounded to bf16. The z loss sees the same h as
+// the softmax, so the jittered one while training. Hash routing has no weight and no logits.
 #pragma once
 
 #include <array>
@@ -13,18 +15,13 @@
 #include "src/layers/context.h"
 #include "src/layers/gradients.h"
 #include "src/layers/parameter.h"
+#include "src/moe/capacity.h"
 #include "src/moe/options.h"
+#include "src/moe/policy.h"
 #include "src/moe/route.h"
 #include "src/moe/router_state.h"
 
 namespace switchyard {
-
-// Slots of one expert in one token group of `group_tokens` tokens (switch.md 1.3):
-//   C = max(min(S, round(S * factor / E)), min_capacity), and at least 1;  factor 0: C = S, no token is dropped.
-int64_t capacity(const MoeOptions& options, int64_t group_tokens, bool training);
-
-// Tokens of a token group in micro-batches of `tokens` tokens; at least 1.
-int64_t group_tokens_of(const MoeOptions& options, int64_t tokens);
 
 // Weights of one router's losses in a step with `groups` token groups that have a token and `tokens` tokens that are
 // not padding: balance = E * alpha / groups, z = c_z / tokens. A step without tokens weighs nothing. Where the balance
@@ -34,21 +31,24 @@ RouterLoss router_loss(const MoeOptions& options, int64_t groups, int64_t tokens
 // What one router did with one micro-batch, on the host.
 struct RouterStatistics {
   std::array<double, kRouterSums> sums{};  // balance, z, entropy, gate: see kRouterSums
-  std::vector<int64_t> requested;          // [E] tokens that chose the expert, before capacity
+  std::vector<int64_t> requested;          // [E] choices that asked the expert, before capacity; first choices where a token
+                                           // asks on until it is kept
   std::vector<int64_t> kept;               // [E] after capacity
-  int64_t tokens = 0;                      // that are not padding: the sum of requested
-  int64_t dropped = 0;                     // the sum of requested - kept
+  int64_t tokens = 0;                      // that are not padding
+  int64_t dropped = 0;                     // choices that were refused: the sum of requested - kept; tokens without an entry
+                                           // where experts choose
 };
 
 class Router {
  public:
   struct Saved {
     Tensor x;              // [T, D] activation: the layer's input, alive until backward
-    Tensor probabilities;  // [T, E] exact
-    Tensor log_sum_exp;    // [T] exact
+    Tensor probabilities;  // [T, E] exact; none in hash routing
+    Tensor log_sum_exp;    // [T] exact; none in hash routing
     RouterLoss loss;
     Route route;
     RouterStatistics statistics;
+    RoutingPolicy::Saved policy;             // of all but plain top-1
     std::vector<int32_t> requested_on_host;  // [G, E]; here so that its memory is reused
   };
 
@@ -67,13 +67,20 @@ class Router {
   RouterState& state() { return state_; }
 
  private:
+  bool plain() const { return RoutingPolicy::is_plain(options_); }
+  // Of the exploration `kind`; 0 where another one is asked for, and in evaluation.
+  double strength(const Context& ctx, Exploration kind) const { return ctx.training && options_.exploration == kind ? options_.jitter : 0; }
+  void begin(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const;
   Tensor input_copy(Context& ctx, const Tensor& x) const;
-  double jitter(const Context& ctx) const { return ctx.training ? options_.jitter : 0; }
+  void input_backward(Context& ctx, const Tensor& dlogits, const Tensor& x, Accumulate dx) const;
+  PackedMatrix weight(Context& ctx, Side side) const;
+  Tensor logits(Context& ctx, const Tensor& x) const;
   void record_or_replay(Context& ctx, Saved& saved) const;
   void count(Context& ctx, Saved& saved) const;
 
   int layer_;
   MoeOptions options_;
+  RoutingPolicy policy_;
   Parameter weight_;  // [E, D]
   RouterState state_;
 };

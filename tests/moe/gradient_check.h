@@ -14,7 +14,7 @@ namespace switchyard {
 // Scalar loss of one micro-batch: <y, dy> plus the router's own losses.
 class GradientCheck {
  public:
-  explicit GradientCheck(const Case& c) : c_(c), communicator_(make_self_communicator({})), rank_(c_, *communicator_), loss_(c.loss()) {
+  explicit GradientCheck(const Case& c) : c_(c), communicator_(make_self_communicator({})), rank_(c_, *communicator_) {
     book_.mode = RouteBook::Mode::kRecord;
     rank_.ctx.routes = &book_;
     const int64_t elements = c_.tokens * c_.shape.width;
@@ -71,10 +71,8 @@ class GradientCheck {
  private:
   Tensor forward() {
     const Tensor x = rank_.ctx.keep(Dtype::kF64, {c_.tokens, c_.shape.width});
-    const Tensor mask = rank_.ctx.keep(Dtype::kI32, {c_.tokens});
     fill(x, [&](int64_t t, int64_t d) { return x_[static_cast<size_t>(t * c_.shape.width + d)]; });
-    fill(mask, [&](int64_t t, int64_t) { return c_.mask(0, t); });
-    return rank_.layer.forward(rank_.ctx, x, {.mask = mask, .sequence_length = c_.sequence(), .loss = loss_}, rank_.kept);
+    return rank_.layer.forward(rank_.ctx, x, c_.batch(rank_.ctx, 0, c_.tokens), rank_.kept);
   }
 
   template <class Move>
@@ -91,7 +89,6 @@ class GradientCheck {
   Case c_;
   std::unique_ptr<Communicator> communicator_;
   Rank rank_;
-  RouterLoss loss_;
   RouteBook book_;
   std::vector<double> x_, dy_;
 };

@@ -38,6 +38,8 @@ struct Case {
   BackendFactory backend = make_reference_backend;
   // 0 where token t of the lane is padding.
   std::function<int(int lane, int64_t t)> mask = [](int, int64_t) { return 1; };
+  // Number of token t, for hash routing; below options.vocabulary.
+  std::function<int(int lane, int64_t t)> token = [](int lane, int64_t t) { return static_cast<int>(lane * 5 + t * 3) % 17; };
   // What multiplies a weight's noise; row and column of the named parameter.
   std::function<double(const std::string& name, int64_t row, int64_t column)> weight_scale = [](const std::string&, int64_t, int64_t) { return 0.5; };
 
@@ -51,6 +53,8 @@ struct Case {
   double dy(int lane, int accumulation, int64_t t, int64_t d) const;
   // Of the whole step.
   RouterLoss loss() const;
+  // [T] what the layer is told about a micro-batch, in memory of ctx.saved.
+  RoutingBatch batch(Context& ctx, int lane, int64_t tokens_here) const;
   int64_t sequence() const { return sequence_length == 0 ? tokens : sequence_length; }
   uint64_t first_token(int lane, int accumulation) const { return static_cast<uint64_t>((accumulation * lanes + lane) * tokens); }
 };

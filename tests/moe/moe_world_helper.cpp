@@ -42,6 +42,13 @@ RouterLoss Case::loss() const {
   return router_loss(options, groups * accumulate, counted * accumulate, 1);
 }
 
+RoutingBatch Case::batch(Context& ctx, int lane, int64_t tokens_here) const {
+  const Tensor masks = ctx.keep(Dtype::kI32, {tokens_here}), numbers = ctx.keep(Dtype::kI32, {tokens_here});
+  fill(masks, [&](int64_t t, int64_t) { return mask(lane, t); });
+  fill(numbers, [&](int64_t t, int64_t) { return token(lane, t); });
+  return {.mask = masks, .tokens = numbers, .sequence_length = sequence(), .loss = loss()};
+}
+
 std::vector<double> to_doubles(const Tensor& tensor) {
   std::vector<double> values;
   for (int64_t r = 0; r < tensor.rows(); ++r) {
@@ -76,7 +83,7 @@ Weights::Weights(MoeLayer& layer, Backend& backend, const Case& c, const Grid& g
     if (parameter.kind == ParameterKind::kExpert && grid.owner(parameter.moe_layer, parameter.expert, c.options.experts) != grid.rank()) return;
     parameters_[parameter.name] = &parameter;
     if (parameter.forms.plain_exact) {
-      parameter.plain = Tensor(buffer(parameter.columns() * size_of(precision_.exact)).data(), precision_.exact, parameter.shape);
+      parameter.plain = Tensor(buffer(parameter.shape.elements() * size_of(precision_.exact)).data(), precision_.exact, parameter.shape);
     }
     const Dtype dtype = parameter.forms.packed_exact ? precision_.exact : precision_.weight;
     const auto attach = [&](PackedMatrix& packed, Side side) {
@@ -138,10 +145,8 @@ void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
   ctx.key.accumulation = accumulation;
   ctx.key.first_token = c.first_token(lane, accumulation);
   const Tensor x = ctx.keep(c.precision.activation, {tokens, c.shape.width});
-  const Tensor mask = ctx.keep(Dtype::kI32, {tokens});
   fill(x, [&](int64_t t, int64_t d) { return c.x(lane, accumulation, t, d); });
-  fill(mask, [&](int64_t t, int64_t) { return c.mask(lane, t); });
-  const Tensor y = layer.forward(ctx, x, {.mask = mask, .sequence_length = c.sequence(), .loss = c.loss()}, kept);
+  const Tensor y = layer.forward(ctx, x, c.batch(ctx, lane, tokens), kept);
 
   const std::string place = place_of(lane, accumulation);
   if (result != nullptr && !empty) {
