@@ -8,7 +8,7 @@
 
 namespace switchyard {
 
-enum class Side : uint8_t { kBack, kFront };
+enum class TextSide : uint8_t { kBack, kFront };
 
 struct BatchOptions {
   int lanes = 1;                // W
@@ -18,9 +18,9 @@ struct BatchOptions {
   int64_t group_tokens = 0;     // of a token group, for Counts::groups; 0: the whole micro-batch
   uint64_t seed = 1;
   // Of labelled texts:
-  Side pad = Side::kBack;    // where a shorter text is padded to S
-  Side cut = Side::kBack;    // where a longer one is cut to S
-  bool see_padding = false;  // padding counts as tokens: Counts::tokens and groups take in every row
+  TextSide pad = TextSide::kBack;  // where a shorter text is padded to S
+  TextSide cut = TextSide::kBack;  // where a longer one is cut to S
+  bool see_padding = false;        // padding counts as tokens: Counts::tokens and groups take in every row
 };
 
 // `options`, if they can be worked with. Throws Error(kUsage) for extents below 1 and more rows than 32 bits count.

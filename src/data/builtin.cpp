@@ -11,16 +11,20 @@
 #include "kernels/rng.h"
 #include "src/base/error.h"
 #include "src/data/file.h"
+#include "src/data/tokenize_labelled.h"
 
 namespace switchyard {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kDocuments = 400;
+constexpr int kDocuments = 400, kLabelledTexts = 600;
 constexpr std::array kNouns = {"engine", "signal", "wagon", "river", "station", "lantern", "bridge", "letter", "garden", "tower", "driver", "market"};
 constexpr std::array kAdjectives = {"old", "quiet", "bright", "narrow", "heavy", "green", "early", "broken"};
 constexpr std::array kVerbs = {"passes", "follows", "waits for", "carries", "hides", "finds", "leaves", "remembers"};
+constexpr std::array kClasses = {"motion", "gain", "loss", "rest"};
+constexpr std::array kClassVerbs = {std::array{"passes", "follows"}, std::array{"carries", "finds"}, std::array{"hides", "leaves"},
+                                    std::array{"waits for", "remembers"}};
 
 // Draws of one document, one after the other.
 class Draws {
@@ -53,6 +57,25 @@ std::string document_text(uint64_t document) {
   return text;
 }
 
+// "label<TAB>text", with numbers of documents that builtin_text() does not use.
+std::string labelled_line(uint64_t number) {
+  Draws draws(kDocuments + number);
+  const size_t label = draws.below(kClasses.size());
+  std::string line = fmt::format("{}\t", kClasses[label]);
+  for (uint32_t sentence = 0, sentences = 1 + draws.below(3); sentence < sentences; ++sentence) {
+    const std::string subject = noun_phrase(draws);
+    const char* verb = draws.of(kClassVerbs[label]);
+    line += fmt::format("{}{} {} {}.", sentence == 0 ? "" : " ", subject, verb, noun_phrase(draws));
+  }
+  return line;
+}
+
+void write(const std::string& path, const std::string& text) {
+  OutputFile file(path);
+  file.append(text);
+  file.commit();
+}
+
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -82,9 +105,7 @@ std::string builtin_text() {
 
 Dataset open_builtin_dataset() {
   const TemporaryFolder folder;
-  OutputFile file(folder.file("text"));
-  file.append(builtin_text());
-  file.commit();
+  write(folder.file("text"), builtin_text());
   TokenizeOptions options;
   options.corpus.paths = {folder.file("text")};
   options.corpus.documents = Documents::kLine;
@@ -94,6 +115,19 @@ Dataset open_builtin_dataset() {
   options.output = folder.file("dataset");
   tokenize(options);
   return open_dataset(options.output);  // what is open stays readable when the folder is gone
+}
+
+LabelledDataset open_builtin_labelled_dataset() {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (uint64_t number = 0; number < kLabelledTexts; ++number) lines += labelled_line(number) + "\n";
+  write(folder.file("texts.tsv"), lines);
+  LabelledTokenizeOptions options;
+  options.source.paths = {folder.file("texts.tsv")};
+  options.threads = 1;
+  options.output = folder.file("dataset");
+  tokenize_labelled(options);
+  return open_labelled_dataset(options.output);
 }
 
 }  // namespace switchyard

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "src/data/labelled_dataset.h"
 #include "src/data/tokenize.h"
 
 namespace switchyard {
@@ -13,5 +14,9 @@ std::string builtin_text();
 // The text as tokenize makes it, in bytes, one document in ten held out. The files live in a temporary folder that is
 // removed before this returns. Throws Error(kInputOutput) where there is no room for it.
 Dataset open_builtin_dataset();
+
+// 600 texts of the same kind, one to three sentences each, labelled by what their verbs tell: "gain", "loss", "motion" or
+// "rest". As tokenize --labelled makes it, in words, one example in ten held out. Otherwise as open_builtin_dataset.
+LabelledDataset open_builtin_labelled_dataset();
 
 }  // namespace switchyard

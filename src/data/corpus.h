@@ -12,6 +12,9 @@
 
 namespace switchyard {
 
+// Debian's dict-gcide: kGcide, kCp1252Fallback.
+inline constexpr const char* kGcidePath = "/usr/share/dictd/gcide.dict.dz";
+
 // Where documents end. A document that is white space only does not count.
 enum class Documents : uint8_t {
   kGcide,      // at an empty line before a line that is not indented: the entries of a dictd dictionary

@@ -46,8 +46,6 @@ class ExampleFile {
  private:
   void check_tokens(const Digest& expected) const;
   void read_index(const Digest& expected);
-  template <class T>
-  void read_as(int64_t first, std::span<int32_t> into) const;
 
   InputFile file_;
   ExampleFileInfo info_;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -105,7 +106,6 @@ class TextBatch {
   const Counts& counts() const { return counts_; }
 
  private:
-  const Tokenizer& tokenizer_;
   std::unique_ptr<Encoder> encoder_;
   SequenceBuffer buffer_;
   Counts counts_;

@@ -19,8 +19,4 @@ struct LabelledDataset {
 // Errors: those of the files, and kData where they do not belong together or the folder was tokenized without labels.
 LabelledDataset open_labelled_dataset(const std::string& folder);
 
-// A small labelled text made by the program, words of it as tokens: for trials, tests and `verify`. One example in ten is held
-// out. Throws Error(kInputOutput) where there is no room for it in the temporary folder.
-LabelledDataset open_builtin_labelled_dataset();
-
 }  // namespace switchyard

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "src/base/error.h"
+#include "src/data/framing.h"
 #include "src/data/little_endian.h"
 
 namespace switchyard {
@@ -15,12 +15,10 @@ namespace {
 
 constexpr std::string_view kMagic = "SWYTOKEN";
 constexpr uint32_t kVersion = 1;
-constexpr size_t kSplitBytes = 16;
-constexpr int64_t kHeaderBytes = 8 + 4 + 4 + 5 * 8 + 16 + 16 + 3 * 16;
+constexpr int64_t kHeaderBytes = 8 + 4 + 4 + 5 * 8 + 16 + kSplitBytes + 3 * 16;
 constexpr int64_t kHeaderDigestOffset = kHeaderBytes - 16;
-constexpr int64_t kBlock = int64_t{1} << 18;   // bytes read at once while checking
-constexpr size_t kPending = size_t{1} << 20;   // bytes collected before they are written
-constexpr int64_t kMostTwoByteTokens = 65536;  // a vocabulary up to this has tokens of two bytes
+constexpr int64_t kBlock = int64_t{1} << 18;  // bytes read at once while checking
+constexpr size_t kPending = size_t{1} << 20;  // bytes collected before they are written
 
 struct Header {
   TokenFileInfo info;
@@ -32,22 +30,6 @@ Error bad(const std::string& path, const std::string& what) {
   return Error(ExitCode::kData, fmt::format("{} is not a usable token file: {}; tokenize the corpus again", path, what));
 }
 
-int64_t token_bytes_for(int64_t vocabulary) { return vocabulary <= kMostTwoByteTokens ? 2 : 4; }
-
-bool good_split_name(std::string_view name) {
-  const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'; };
-  return !name.empty() && name.size() < kSplitBytes && std::all_of(name.begin(), name.end(), good);
-}
-
-void append_digest(std::string& bytes, const Digest& digest) { bytes.append(reinterpret_cast<const char*>(digest.bytes.data()), digest.bytes.size()); }
-
-Digest take_digest(std::string_view& bytes) {
-  Digest digest;
-  std::memcpy(digest.bytes.data(), bytes.data(), digest.bytes.size());
-  bytes.remove_prefix(digest.bytes.size());
-  return digest;
-}
-
 std::string format_header(const Header& header) {
   const TokenFileInfo& info = header.info;
   std::string bytes(kMagic);
@@ -56,8 +38,7 @@ std::string format_header(const Header& header) {
   for (const int64_t number : {info.vocabulary, info.documents, info.tokens, info.source_bytes, int64_t{info.end_of_document}})
     append_little_endian(bytes, number);
   append_digest(bytes, info.tokenizer);
-  bytes += info.split;
-  bytes.append(kSplitBytes - info.split.size(), '\0');
+  append_split_name(bytes, info.split);
   append_digest(bytes, header.tokens);
   append_digest(bytes, header.index);
   append_digest(bytes, digest_of(bytes));
@@ -100,9 +81,7 @@ Header parse_header(const InputFile& file) {
   header.info.source_bytes = take_little_endian<int64_t>(rest);
   const int64_t end_of_document = take_little_endian<int64_t>(rest);
   header.info.tokenizer = take_digest(rest);
-  header.info.split = rest.substr(0, kSplitBytes);
-  header.info.split.resize(std::min(header.info.split.find('\0'), kSplitBytes));
-  rest.remove_prefix(kSplitBytes);
+  header.info.split = take_split_name(rest);
   header.tokens = take_digest(rest);
   header.index = take_digest(rest);
   if (take_digest(rest) != digest_of(std::string_view(bytes).substr(0, kHeaderDigestOffset))) throw bad(path, "the checksum of its header does not fit");
@@ -123,23 +102,10 @@ TokenFile::TokenFile(const std::string& path) : file_(path, "token file") {
 }
 
 void TokenFile::check_tokens(const Digest& expected) const {
-  std::string block(kBlock, '\0');
-  DigestStream digest;
-  int64_t ends = 0, outside = 0;
-  for (int64_t offset = kHeaderBytes; offset < index_offset_; offset += kBlock) {
-    const int64_t bytes = std::min(kBlock, index_offset_ - offset);
-    file_.read(offset, block.data(), bytes);
-    std::string_view rest(block.data(), static_cast<size_t>(bytes));
-    digest.add(rest);
-    while (!rest.empty()) {
-      const int64_t token = token_bytes_ == 2 ? take_little_endian<uint16_t>(rest) : take_little_endian<uint32_t>(rest);
-      ends += token == info_.end_of_document;
-      outside += token >= info_.vocabulary;
-    }
-  }
-  if (digest.digest() != expected) throw bad(path(), "the checksum of its tokens does not fit");
-  if (outside > 0) throw bad(path(), fmt::format("{} of its tokens are outside the vocabulary of {}", outside, info_.vocabulary));
-  if (ends != info_.documents) throw bad(path(), fmt::format("{} documents are claimed, and {} tokens end one", info_.documents, ends));
+  const TokenScan scan = scan_tokens(file_, kHeaderBytes, index_offset_, {token_bytes_, info_.vocabulary}, info_.end_of_document);
+  if (scan.digest != expected) throw bad(path(), "the checksum of its tokens does not fit");
+  if (scan.outside > 0) throw bad(path(), fmt::format("{} of its tokens are outside the vocabulary of {}", scan.outside, info_.vocabulary));
+  if (scan.found != info_.documents) throw bad(path(), fmt::format("{} documents are claimed, and {} tokens end one", info_.documents, scan.found));
 }
 
 void TokenFile::check_index(const Digest& expected) const {
@@ -168,29 +134,10 @@ void TokenFile::demand_tokenizer(const Digest& tokenizer) const {
                                            path(), info_.tokenizer.hex(), tokenizer.hex()));
 }
 
-// T: the type of a token in the file. What is read lies at the end of `into` and is widened from the front, so that no other
-// memory is needed: number i is written at 4 i, and the numbers after it are still to be read from 2 n + 2 (i + 1) on.
-template <class T>
-void TokenFile::read_as(int64_t first, std::span<int32_t> into) const {
-  char* raw = reinterpret_cast<char*>(into.data()) + into.size() * (sizeof(int32_t) - sizeof(T));
-  file_.read(kHeaderBytes + first * static_cast<int64_t>(sizeof(T)), raw, static_cast<int64_t>(into.size() * sizeof(T)));
-  bool inside = true;
-  for (size_t i = 0; i < into.size(); ++i) {
-    T token;
-    std::memcpy(&token, raw + i * sizeof(T), sizeof(T));
-    inside = inside && token < static_cast<uint64_t>(info_.vocabulary);
-    into[i] = static_cast<int32_t>(token);
-  }
-  if (!inside) throw bad(path(), "it was changed while it was in use, and now holds a token outside its vocabulary");
-}
-
 void TokenFile::read(int64_t first, std::span<int32_t> into) const {
   check(first >= 0 && first <= tokens() && static_cast<int64_t>(into.size()) <= tokens() - first, "TokenFile::read: outside the file");
-  if (token_bytes_ == 2) {
-    read_as<uint16_t>(first, into);
-  } else {
-    read_as<uint32_t>(first, into);
-  }
+  if (read_tokens(file_, kHeaderBytes + first * token_bytes_, {token_bytes_, info_.vocabulary}, into)) return;
+  throw bad(path(), "it was changed while it was in use, and now holds a token outside its vocabulary");
 }
 
 TokenFile::Range TokenFile::document(int64_t index) const {
@@ -227,11 +174,7 @@ void TokenFileWriter::add_document(std::span<const int32_t> tokens, int64_t sour
 
 void TokenFileWriter::append(int32_t token) {
   check(token >= 0 && token < info_.vocabulary, "TokenFileWriter: a token outside the vocabulary");
-  if (token_bytes_ == 2) {
-    append_little_endian(pending_, static_cast<uint16_t>(token));
-  } else {
-    append_little_endian(pending_, static_cast<uint32_t>(token));
-  }
+  append_token(pending_, token, token_bytes_);
 }
 
 void TokenFileWriter::flush() {

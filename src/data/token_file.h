@@ -50,8 +50,6 @@ class TokenFile {
  private:
   void check_tokens(const Digest& expected) const;
   void check_index(const Digest& expected) const;
-  template <class T>
-  void read_as(int64_t first, std::span<int32_t> into) const;
 
   InputFile file_;
   TokenFileInfo info_;

@@ -1,7 +1,8 @@
-// Tokenizer: text to token numbers and back, without loss: decode(encode(x)) == x for every valid UTF-8 text x.
+// Tokenizer: text to token numbers and back. Bytes and SentencePiece lose nothing: decode(encode(x)) == x for every valid
+// UTF-8 text x. Words (words.h) keep a text's known words only, which is enough to classify it.
 //
-// Two kinds. Bytes: token b is byte b. SentencePiece: a unigram model (Kudo 2018) with byte fallback. What the library
-// would not give back as it was (line ends, NUL, and U+2581, which it uses for spaces) never reaches it:
+// Bytes: token b is byte b. SentencePiece: a unigram model (Kudo 2018) with byte fallback. What the library would not give
+// back as it was (line ends, NUL, and U+2581, which it uses for spaces) never reaches it:
 //
 //   0                      end of document
 //   1 .. 16                a line end and the first 0 .. 15 spaces after it, except the last one before a word
@@ -32,7 +33,7 @@ class Encoder {
 // Throws Error(kData) naming the first byte of `text` that is not UTF-8.
 void demand_utf8(std::string_view text);
 
-enum class TokenizerKind : uint32_t { kBytes = 0, kSentencePiece = 1 };
+enum class TokenizerKind : uint32_t { kBytes = 0, kSentencePiece = 1, kWords = 2 };
 
 class Tokenizer {
  public:
@@ -42,7 +43,7 @@ class Tokenizer {
   virtual std::unique_ptr<Encoder> encoder() const = 0;
   // How people see a token: "<end>", "<line+2>", "<0x41>", " word".
   virtual std::string name(int32_t id) const = 0;
-  virtual int32_t end_of_document() const = 0;  // never made by an encoder
+  virtual int32_t end_of_document() const = 0;  // never made by an encoder; labelled texts are padded with it
   // What a tokenizer file holds beyond the kind.
   virtual std::string payload() const = 0;
 
@@ -51,7 +52,7 @@ class Tokenizer {
   const std::string& piece(int32_t id) const;
   std::vector<int32_t> encode(std::string_view text) const;
   // Any sequence of tokens has bytes; they need not be valid UTF-8 if no encoder made them.
-  std::string decode(std::span<const int32_t> ids) const;
+  virtual std::string decode(std::span<const int32_t> ids) const;
   // Of kind and payload: token files and checkpoints name it.
   Digest digest() const;
 

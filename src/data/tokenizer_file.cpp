@@ -8,6 +8,7 @@
 #include "src/data/little_endian.h"
 #include "src/data/sentence_piece.h"
 #include "src/data/tokenizer.h"
+#include "src/data/words.h"
 
 namespace switchyard {
 
@@ -62,6 +63,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
 
   const std::string_view payload = std::string_view(bytes).substr(bytes.size() - size);
   if (kind == static_cast<uint32_t>(TokenizerKind::kSentencePiece)) return SentencePieceTokenizer::from_payload(payload);
+  if (kind == static_cast<uint32_t>(TokenizerKind::kWords)) return WordsTokenizer::from_payload(payload);
   if (kind == static_cast<uint32_t>(TokenizerKind::kBytes) && size == 0) return make_bytes_tokenizer();
   throw bad(path, fmt::format("kind {} with {} bytes is unknown", kind, size));
 }

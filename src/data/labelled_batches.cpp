@@ -1,0 +1,216 @@
+#include "src/data/labelled_batches.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/base/checked.h"
+#include "src/base/error.h"
+#include "src/data/window_order.h"
+
+namespace switchyard {
+
+namespace {
+
+constexpr int64_t kNoExample = -1;
+
+void demand_examples(const ExampleFile& file) {
+  if (file.examples() > 0) return;
+  throw Error(ExitCode::kData, fmt::format("{} holds no example; use more labelled texts, or hold out another part of them", file.path()));
+}
+
+// Fills sequence b of the buffer with an example, or with padding.
+void read_example(const ExampleFile& file, int64_t example, int64_t b, SequenceBuffer& buffer) {
+  if (example == kNoExample) {
+    buffer.prepare(b, 0, -1);
+    return;
+  }
+  const int64_t length = file.length(example);
+  file.read(example, buffer.place(length).first, buffer.prepare(b, length, file.label(example)));
+}
+
+MicroBatch numbered(MicroBatch batch, int accumulation, int lane, const BatchOptions& options) {
+  batch.lane = lane;
+  batch.accumulation = accumulation;
+  batch.first_token = static_cast<uint64_t>((int64_t{accumulation} * options.lanes + lane) * options.sequences * options.sequence_length);
+  return batch;
+}
+
+}  // namespace
+
+SequenceBuffer::SequenceBuffer(const BatchOptions& options, int32_t padding) : options_(checked_options(options)), padding_(padding) {
+  const Shape rows{options_.sequences * options_.sequence_length};
+  tokens_ = make_buffer(Dtype::kI32, rows);
+  mask_ = make_buffer(Dtype::kI32, rows);
+  targets_ = make_buffer(Dtype::kI32, {options_.sequences});
+}
+
+SequenceBuffer::Place SequenceBuffer::place(int64_t length) const {
+  Place place;
+  place.kept = std::min(length, options_.sequence_length);
+  if (options_.cut == TextSide::kFront) place.first = length - place.kept;
+  if (options_.pad == TextSide::kFront) place.offset = options_.sequence_length - place.kept;
+  return place;
+}
+
+std::span<int32_t> SequenceBuffer::prepare(int64_t b, int64_t length, int32_t target) {
+  const int64_t whole = options_.sequence_length;
+  const Place where = place(length);
+  int32_t* tokens = static_cast<int32_t*>(tokens_.data()) + b * whole;
+  int32_t* mask = static_cast<int32_t*>(mask_.data()) + b * whole;
+  if (where.kept < whole) {
+    padded_ = true;
+    std::fill(tokens, tokens + whole, padding_);
+    std::fill(mask, mask + whole, 0);
+  }
+  std::fill(mask + where.offset, mask + where.offset + where.kept, 1);
+  static_cast<int32_t*>(targets_.data())[b] = target;
+  return {tokens + where.offset, static_cast<size_t>(where.kept)};
+}
+
+MicroBatch SequenceBuffer::batch() {
+  const int64_t rows = options_.sequences * options_.sequence_length;
+  MicroBatch batch;
+  batch.tokens = tokens_.tensor(Dtype::kI32, {rows});
+  batch.targets = targets_.tensor(Dtype::kI32, {options_.sequences});
+  if (padded_) batch.mask = mask_.tensor(Dtype::kI32, {rows});
+  batch.sequences = options_.sequences;
+  batch.sequence_length = options_.sequence_length;
+  padded_ = false;
+  return batch;
+}
+
+MicroBatch SequenceBuffer::empty() const {
+  MicroBatch batch;
+  batch.sequence_length = options_.sequence_length;
+  batch.tokens = tokens_.tensor(Dtype::kI32, {0});
+  batch.targets = targets_.tensor(Dtype::kI32, {0});
+  return batch;
+}
+
+void SequenceBuffer::count(std::span<const int64_t> lengths, Counts& counts) const {
+  const int64_t whole = options_.sequence_length, rows = options_.sequences * whole;
+  const int64_t group = options_.group_tokens > 0 ? options_.group_tokens : rows;
+  int64_t next_group = 0;  // of the groups that are not counted yet
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    counts.targets += lengths[b] != kNoExample;
+    if (options_.see_padding) continue;
+    const Place where = place(std::max<int64_t>(lengths[b], 0));
+    if (where.kept == 0) continue;
+    counts.tokens += where.kept;
+    const int64_t begin = static_cast<int64_t>(b) * whole + where.offset;
+    const int64_t first = std::max(begin / group, next_group), end = (begin + where.kept - 1) / group + 1;
+    counts.groups += std::max<int64_t>(end - first, 0);
+    next_group = std::max(end, next_group);
+  }
+  if (!options_.see_padding) return;
+  counts.tokens += rows;
+  counts.groups += divide_up(rows, group);
+}
+
+LabelledBatches::LabelledBatches(const ExampleFile& file, int32_t padding, const BatchOptions& options)
+    : file_(file), buffer_(options, padding), chosen_(static_cast<size_t>(options.sequences)), lengths_(chosen_.size()) {
+  demand_examples(file);
+}
+
+int64_t LabelledBatches::examples_per_step() const {
+  const BatchOptions& options = buffer_.options();
+  return checked_multiply(checked_multiply(options.lanes, options.accumulate), options.sequences);
+}
+
+int64_t LabelledBatches::steps(int64_t epochs) const {
+  const int64_t per_step = examples_per_step(), all = checked_multiply(epochs, examples());
+  return all / per_step + (all % per_step != 0);
+}
+
+void LabelledBatches::choose(int64_t step, int accumulation, int lane) {
+  const BatchOptions& options = buffer_.options();
+  check(step >= 0 && accumulation >= 0 && accumulation < options.accumulate && lane >= 0, "LabelledBatches: no such micro-batch");
+  const int64_t micro_batch = checked_add(checked_multiply(checked_add(checked_multiply(step, options.accumulate), accumulation), options.lanes), lane);
+  const int64_t first = checked_multiply(micro_batch, options.sequences);
+  for (int64_t b = 0; b < options.sequences; ++b) {
+    const int64_t number = checked_add(first, b);
+    const int64_t example = window_order(number % examples(), examples(), options.seed, static_cast<uint64_t>(number / examples()));
+    chosen_[static_cast<size_t>(b)] = example;
+    lengths_[static_cast<size_t>(b)] = file_.length(example);
+  }
+}
+
+Counts LabelledBatches::counts(int64_t step) {
+  Counts sum;
+  for (int accumulation = 0; accumulation < buffer_.options().accumulate; ++accumulation) {
+    for (int lane = 0; lane < buffer_.options().lanes; ++lane) {
+      choose(step, accumulation, lane);
+      buffer_.count(lengths_, sum);
+    }
+  }
+  return sum;
+}
+
+MicroBatch LabelledBatches::at(int64_t step, int accumulation, int lane) {
+  const BatchOptions& options = buffer_.options();
+  if (lane >= options.lanes) return numbered(buffer_.empty(), accumulation, lane, options);
+  choose(step, accumulation, lane);
+  for (size_t b = 0; b < chosen_.size(); ++b) read_example(file_, chosen_[b], static_cast<int64_t>(b), buffer_);
+  return numbered(buffer_.batch(), accumulation, lane, options);
+}
+
+LabelledEvaluationBatches::LabelledEvaluationBatches(const ExampleFile& file, int32_t padding, const BatchOptions& options, int64_t most_examples)
+    : file_(file), buffer_(options, padding), chosen_(static_cast<size_t>(options.sequences)), lengths_(chosen_.size()) {
+  check(most_examples >= 0, "LabelledEvaluationBatches: a negative number of examples");
+  demand_examples(file);
+  taken_ = most_examples == 0 ? file.examples() : std::min(most_examples, file.examples());
+}
+
+int64_t LabelledEvaluationBatches::rounds() const { return divide_up(taken_, checked_multiply(buffer_.options().lanes, buffer_.options().sequences)); }
+
+bool LabelledEvaluationBatches::choose(int64_t round, int lane) {
+  const BatchOptions& options = buffer_.options();
+  check(round >= 0 && round < rounds() && lane >= 0, "LabelledEvaluationBatches: no such micro-batch");
+  if (lane >= options.lanes) return false;
+  const int64_t first = (round * options.lanes + lane) * options.sequences;
+  for (int64_t b = 0; b < options.sequences; ++b) {
+    const bool any = first + b < taken_;
+    chosen_[static_cast<size_t>(b)] = any ? first + b : kNoExample;
+    lengths_[static_cast<size_t>(b)] = any ? file_.length(first + b) : kNoExample;
+  }
+  return first < taken_;
+}
+
+Counts LabelledEvaluationBatches::counts(int64_t round) {
+  Counts sum;
+  for (int lane = 0; lane < buffer_.options().lanes; ++lane) {
+    if (choose(round, lane)) buffer_.count(lengths_, sum);
+  }
+  return sum;
+}
+
+MicroBatch LabelledEvaluationBatches::at(int64_t round, int lane) {
+  if (!choose(round, lane)) return numbered(buffer_.empty(), 0, lane, buffer_.options());
+  for (size_t b = 0; b < chosen_.size(); ++b) read_example(file_, chosen_[b], static_cast<int64_t>(b), buffer_);
+  return numbered(buffer_.batch(), 0, lane, buffer_.options());
+}
+
+TextBatch::TextBatch(const Tokenizer& tokenizer, const BatchOptions& options) : encoder_(tokenizer.encoder()), buffer_(options, tokenizer.end_of_document()) {}
+
+MicroBatch TextBatch::of(std::span<const std::string> texts) {
+  const int64_t sequences = buffer_.options().sequences;
+  check(static_cast<int64_t>(texts.size()) <= sequences, "TextBatch: more texts than sequences");
+  std::vector<int64_t> lengths(static_cast<size_t>(sequences), kNoExample);
+  std::vector<int32_t> tokens;
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    tokens.clear();
+    if (b < texts.size()) {
+      encoder_->append(texts[b], tokens);
+      lengths[b] = static_cast<int64_t>(tokens.size());
+    }
+    const int64_t length = static_cast<int64_t>(tokens.size());
+    const std::span<int32_t> into = buffer_.prepare(static_cast<int64_t>(b), length, -1);
+    std::copy_n(tokens.begin() + buffer_.place(length).first, into.size(), into.begin());
+  }
+  counts_ = {};
+  buffer_.count(lengths, counts_);
+  return buffer_.batch();
+}
+
+}  // namespace switchyard
