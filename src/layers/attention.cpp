@@ -71,7 +71,7 @@ Tensor AttentionLayer::backward(Context& ctx, const Tensor& dy, const Saved& sav
   return dx;
 }
 
-Tensor AttentionLayer::forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache) const {
+Tensor AttentionLayer::forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, const Tensor& bias) const {
   const Span span(ctx.trace, SpanKind::kCompute, "attention.cached", layer);
   const int64_t n = cache.batch == 0 ? 0 : x.rows() / cache.batch;
   check(options.causal && n * cache.batch == x.rows(), "AttentionLayer::forward_cached: not causal, or rows are not a multiple of the cache's sequences");
@@ -87,6 +87,7 @@ Tensor AttentionLayer::forward_cached(Context& ctx, const Tensor& x, KeyValueCac
     qkv.forward(ctx, x.slice_rows(b * n, n), unused, Out(sequence.slice_rows(cache.length, n)));
     AttentionInputs in = inputs(sequence, {});
     in.q = in.q.slice_rows(cache.length, n);
+    in.bias = bias;
     ctx.backend.attention_forward(Out(o.slice_rows(b * n, n)), Out(log_sum_exp), in, shape(1, n, cache.length + n, cache.length));
   }
   output.forward(ctx, o, unused, Out(y));

@@ -53,9 +53,9 @@ struct AttentionLayer {
   // plan.bias, or none.
   Tensor backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads, Target dbias = {}) const;
 
-  // x [B * n, D]: the next n tokens of each sequence -> y [B * n, D], in ctx.scratch. Causal layers only. Throws
-  // InternalError if the cache has no room.
-  Tensor forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache) const;
+  // x [B * n, D]: the next n tokens of each sequence -> y [B * n, D], in ctx.scratch. bias [H, n, cache.length + n] exact,
+  // added to the scores of the new queries, or none. Causal layers only. Throws InternalError if the cache has no room.
+  Tensor forward_cached(Context& ctx, const Tensor& x, KeyValueCache& cache, const Tensor& bias = {}) const;
   // Columns of KeyValueCache::qkv.
   int64_t cache_columns() const { return 3 * inner(); }
 

@@ -31,7 +31,7 @@ void LinearLayer::forward(Context& ctx, const Tensor& x, Saved& saved, Out y, co
   ctx.backend.multiply({&product, 1});
 }
 
-void LinearLayer::backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads, Out dx, const ReluBelow& below) const {
+void LinearLayer::backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads, Target dx, const ReluBelow& below) const {
   if (has_bias) {
     ctx.backend.sum_rows(grads.target(bias), dy);
     grads.done(bias);

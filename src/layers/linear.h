@@ -36,8 +36,8 @@ struct LinearLayer {
 
   // x [n, in] activation -> y [n, out] activation.
   void forward(Context& ctx, const Tensor& x, Saved& saved, Out y, const Epilogue& epilogue = {}) const;
-  // dy [n, out] activation -> dx [n, in] activation.
-  void backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads, Out dx, const ReluBelow& below = {}) const;
+  // dy [n, out] activation -> dx [n, in] activation, or exact where several layers add to it.
+  void backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads, Target dx, const ReluBelow& below = {}) const;
 
   void visit(const ParameterVisitor& visitor);
 };

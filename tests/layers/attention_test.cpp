@@ -80,32 +80,48 @@ TEST(Attention, PaddingChangesNothingForRealTokens) {
   for (const int64_t real : {0, 1, 2, 5, 6, 7}) EXPECT_TRUE(same_bits(before.slice_rows(real, 1), after.slice_rows(real, 1))) << "row " << real;
 }
 
-TEST(Attention, CachedEqualsUncached) {
-  for (const Precision& precision : {kPrecisionF64, kPrecisionF32}) {
-    LayerCheck check(precision);
-    AttentionLayer layer = make(true, true, true);
-    layer.visit(check.store.visitor());
-    check.store.fill(1);
-    const Tensor x = check.bench.normal({kRows, kWidth}, 2);
-    const Tensor expected = outputs(check, layer, x, plain_plan());
-    KeyValueCache cache{.qkv = check.bench.tensor(precision.activation, {kBatch * 5, layer.cache_columns()}), .batch = kBatch, .capacity = 5};
-    int64_t first = 0;
-    for (const int64_t n : {2, 1, 1}) {  // two tokens at once, then one by one
-      const Tensor next = check.bench.tensor(precision.activation, {kBatch * n, kWidth});
-      for (int64_t b = 0; b < kBatch; ++b) {
-        for (int64_t i = 0; i < n * kWidth; ++i) set(next, b * n * kWidth + i, get(x, (b * kLength + first) * kWidth + i));
-      }
-      const Tensor y = layer.forward_cached(check.ctx(), next, cache);
-      for (int64_t b = 0; b < kBatch; ++b) {
-        for (int64_t i = 0; i < n * kWidth; ++i) {
-          const double uncached = get(expected, (b * kLength + first) * kWidth + i);
-          EXPECT_NEAR(get(y, b * n * kWidth + i), uncached, precision.activation == Dtype::kF64 ? 1e-14 : 1e-6) << "token " << first;
-        }
-      }
-      first += n;
+void check_cache(const Precision& precision, bool score_bias) {
+  LayerCheck check(precision);
+  AttentionLayer layer = make(true, true, true);
+  layer.visit(check.store.visitor());
+  check.store.fill(1);
+  const Tensor x = check.bench.normal({kRows, kWidth}, 2);
+  AttentionPlan plan = plain_plan();
+  const Tensor all_bias = check.bench.tensor(precision.exact, {kHeads, kLength, kLength});
+  fill_normal(all_bias, 3);
+  if (score_bias) plan.bias = all_bias;
+  const Tensor expected = outputs(check, layer, x, plan);
+  KeyValueCache cache{.qkv = check.bench.tensor(precision.activation, {kBatch * 5, layer.cache_columns()}), .batch = kBatch, .capacity = 5};
+  int64_t first = 0;
+  for (const int64_t n : {2, 1, 1}) {  // two tokens at once, then one by one
+    const Tensor next = check.bench.tensor(precision.activation, {kBatch * n, kWidth}), bias = check.bench.tensor(precision.exact, {kHeads, n, first + n});
+    for (int64_t b = 0; b < kBatch; ++b) {
+      for (int64_t i = 0; i < n * kWidth; ++i) set(next, b * n * kWidth + i, get(x, (b * kLength + first) * kWidth + i));
     }
-    EXPECT_EQ(cache.length, kLength);
+    for (int64_t h = 0; h < kHeads; ++h) {
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j < first + n; ++j) set(bias, (h * n + i) * (first + n) + j, get(all_bias, (h * kLength + first + i) * kLength + j));
+      }
+    }
+    const Tensor y = layer.forward_cached(check.ctx(), next, cache, score_bias ? bias : Tensor());
+    for (int64_t b = 0; b < kBatch; ++b) {
+      for (int64_t i = 0; i < n * kWidth; ++i) {
+        const double uncached = get(expected, (b * kLength + first) * kWidth + i);
+        EXPECT_NEAR(get(y, b * n * kWidth + i), uncached, precision.activation == Dtype::kF64 ? 1e-14 : 1e-6) << "token " << first;
+      }
+    }
+    first += n;
   }
+  EXPECT_EQ(cache.length, kLength);
+}
+
+TEST(Attention, CachedEqualsUncached) {
+  check_cache(kPrecisionF64, false);
+  check_cache(kPrecisionF32, false);
+}
+TEST(Attention, CachedEqualsUncachedWithAScoreBias) {
+  check_cache(kPrecisionF64, true);
+  check_cache(kPrecisionF32, true);
 }
 
 TEST(Attention, AFullCacheIsRefused) {
