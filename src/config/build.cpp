@@ -4,6 +4,7 @@
 
 #include "src/base/error.h"
 #include "src/config/fields.h"
+#include "src/config/preset.h"
 
 namespace switchyard {
 namespace {
@@ -13,6 +14,7 @@ CapacityRounding rounding(Config::Model::Moe::CapacityRounding value) {
     case Config::Model::Moe::DOWN: return CapacityRounding::kDown;
     case Config::Model::Moe::NEAREST: return CapacityRounding::kNearest;
     case Config::Model::Moe::UP: return CapacityRounding::kUp;
+    case Config::Model::Moe::MEAN_UP: return CapacityRounding::kMeanUp;
   }
   throw InternalError("a capacity rounding that nothing handles");
 }
@@ -45,7 +47,7 @@ Exploration exploration(Config::Model::Moe::Exploration value) {
     case Config::Model::Moe::INPUT_DROPOUT: return Exploration::kInputDropout;
     case Config::Model::Moe::LOGIT_NOISE: return Exploration::kLogitNoise;
   }
-  throw InternalError("a exploration that nothing handles");
+  throw InternalError("an exploration that nothing handles");
 }
 
 GateKind gate(Config::Model::Moe::Gate value) {
@@ -83,6 +85,9 @@ MoeOptions moe_options(const Config::Model::Moe& moe) {
   options.balance_over_layers = moe.balance_over_layers() == Config::Model::Moe::MEAN ? OverLayers::kMean : OverLayers::kSum;
   options.bias_rate = moe.bias_rate();
   options.soft_slots = moe.soft_slots();
+  options.capacity_multiple = moe.capacity_multiple();
+  options.unusable_slots = moe.unusable_slots();
+  options.capacity_times_top_k = moe.capacity_times_top_k();
   return options;
 }
 
@@ -109,6 +114,8 @@ ModelOptions model_options(const Config& config) {
   options.scale_attention = model.scale_attention();
   options.z_loss = model.z_loss();
   options.moe = moe_options(model.moe());
+  options.moe.vocabulary = model.vocabulary();
+  options.moe.seed = config.seed();
   options.kind = model.kind() == Config::Model::CLASSIFIER ? ModelKind::kClassifier : ModelKind::kDecoder;
   options.norm_place = model.norm_place() == Config::Model::POST ? NormPlace::kPost : NormPlace::kPre;
   options.activation = model.activation() == Config::Model::GELU ? Activation::kGelu : Activation::kRelu;
@@ -182,6 +189,7 @@ void fill_head_width(Config& config) {
 Config resolve_config(const Config& config, bool fast_bf16) {
   Config result = config;
   fill_head_width(result);
+  settle_routing(result);
   if (result.precision() == Config::AUTO) result.set_precision(fast_bf16 ? Config::BF16 : Config::F32);
   fill_defaults(result);
   return result;

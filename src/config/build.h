@@ -24,8 +24,8 @@ Precision precision(const Config& config);
 // model.head_width where it was left at 0.
 void fill_head_width(Config& config);
 
-// Makes automatic values definite and every default explicit: head_width, and precision AUTO, which becomes BF16 where
-// `fast_bf16` (the device multiplies it faster than F32) and F32 elsewhere. threads and transport keep theirs: results
+// Makes automatic values definite and every default explicit: head_width, what a preset and a router stand for (preset.h),
+// and precision AUTO, which becomes BF16 where `fast_bf16` (the device multiplies it faster than F32) and F32 elsewhere. threads and transport keep theirs: results
 // do not depend on them, and they are settled anew by every start.
 Config resolve_config(const Config& config, bool fast_bf16);
 

@@ -15,6 +15,7 @@
 
 #include "src/base/error.h"
 #include "src/config/fields.h"
+#include "src/config/preset.h"
 
 namespace switchyard {
 namespace {
@@ -136,6 +137,7 @@ Config parse_config(std::string_view text, const std::string& origin) {
 Config load_config(const std::string& path, std::span<const std::string> overrides) {
   Config config = parse_config(read_small_file(path), path);
   apply_overrides(config, overrides);
+  settle_routing(config);
   return config;
 }
 

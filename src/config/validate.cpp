@@ -7,6 +7,8 @@
 
 #include "src/base/error.h"
 #include "src/config/fields.h"
+#include "src/config/preset.h"
+#include "src/config/rules.h"
 
 namespace switchyard {
 namespace {
@@ -53,6 +55,8 @@ constexpr Range kRanges[] = {
     {"model.moe.feed_forward", 0, 1 << 20},
     {"model.moe.bias_rate", 0, 1},
     {"model.moe.soft_slots", 1, 1 << 16},
+    {"model.moe.capacity_multiple", 1, 1 << 22},
+    {"model.moe.unusable_slots", 0, 1 << 22},
     {"model.relative_buckets", 2, 1 << 16},
     {"model.relative_distance", 1, 1 << 20},
     {"model.classifier.classes", 0, 1 << 16},
@@ -107,9 +111,13 @@ void check_range(const Config& config, const Range& range) {
                             range.bounds == Bounds::kOpenAbove ? "below" : "at most", range.high));
 }
 
+}  // namespace
+
 void require(bool holds, const Config& config, const char* path, const std::string& rule) {
   if (!holds) broken(field(config, path), rule);
 }
+
+namespace {
 
 void check_model(const Config& config) {
   const Config::Model& model = config.model();
@@ -168,11 +176,14 @@ void check_texts(const Config& config) {
 
 }  // namespace
 
-void validate(const Config& config, int ranks) {
-  for (const Range& range : kRanges) check_range(config, range);
+void validate(const Config& given, int ranks) {
+  for (const Range& range : kRanges) check_range(given, range);
+  Config config = given;
+  settle_routing(config);
   check_texts(config);
   check_model(config);
   check_step(config, ranks);
+  check_routing(config);
   check_optimizer(config);
   require(config.device() != Config::REFERENCE || config.precision() != Config::BF16, config, "precision", "device REFERENCE computes in F32 only");
   require(!config.data().corpus().empty(), config, "data.corpus", "must name the folder that `switchyard tokenize` wrote, or be \"builtin\"");
