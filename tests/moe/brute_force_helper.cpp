@@ -16,6 +16,10 @@ Row flat(const Matrix& m) {
   return all;
 }
 
+void add(Row& to, const Row& row) {
+  for (size_t i = 0; i < row.size(); ++i) to[i] += row[i];
+}
+
 // The weights of all experts and of the router, and their gradients.
 struct Model {
   explicit Model(const Case& c) : router(zeros(c.options.experts, c.shape.width)) {
@@ -25,10 +29,14 @@ struct Model {
       const std::string name = "moe.expert." + std::to_string(e);
       load(c, name + ".in.weight", in.emplace_back(zeros(hidden, width)));
       load(c, name + ".out.weight", out.emplace_back(zeros(width, hidden)));
+      gate.emplace_back(zeros(hidden, width));
+      if (c.shape.gated) load(c, name + ".gate.weight", gate.back());
       in_bias.emplace_back(zeros(1, hidden));
+      gate_bias.emplace_back(zeros(1, hidden));
       out_bias.emplace_back(zeros(1, width));
       if (!c.shape.bias) continue;
       load(c, name + ".in.bias", in_bias.back());
+      if (c.shape.gated) load(c, name + ".gate.bias", gate_bias.back());
       load(c, name + ".out.bias", out_bias.back());
     }
   }
@@ -38,7 +46,7 @@ struct Model {
     }
   }
   Matrix router;
-  std::vector<Matrix> in, out, in_bias, out_bias;
+  std::vector<Matrix> in, gate, out, in_bias, gate_bias, out_bias;
 };
 
 // What one token meets.
@@ -46,7 +54,7 @@ struct Token {
   bool counts = false, kept = false;
   size_t expert = 0;
   double slot = 0;
-  Row x, u, logits, p, hidden_factor, before, hidden, processed;
+  Row x, u, logits, p, u_slope, g_slope, before, hidden, processed;  // slopes of hidden
   double log_sum_exp = 0;
 };
 
@@ -128,17 +136,31 @@ void BruteForce::choose_kept() {
   }
 }
 
+struct Active {
+  double value, slope;
+};
+Active activate(Activation activation, double u) {
+  if (activation == Activation::kRelu) return {std::max(u, 0.0), u > 0 ? 1.0 : 0.0};
+  const double scale = std::sqrt(2 / M_PI), t = std::tanh(scale * (u + 0.044715 * u * u * u));
+  return {0.5 * u * (1 + t), 0.5 * (1 + t) + 0.5 * u * (1 - t * t) * scale * (1 + 3 * 0.044715 * u * u)};
+}
+
 void BruteForce::expert_forward(int lane, int a, Token& token) {
   const size_t e = token.expert;
   const double rate = c_.training ? c_.options.expert_dropout : 0;
   const Random random(c_.seed, Purpose::kExpertDropout, 3, 0,
                       expert_index(static_cast<uint64_t>(lane), static_cast<uint64_t>(a), e, static_cast<uint64_t>(token.slot)));
   for (size_t f = 0; f < model_.in[e].size(); ++f) {
-    double h = model_.in_bias[e][0][f];
-    for (size_t d = 0; d < token.x.size(); ++d) h += model_.in[e][f][d] * token.x[d];
-    const bool dropped = rate > 0 && random.word(0, static_cast<uint32_t>(f)) < drop_threshold(rate);
-    token.hidden_factor.push_back(h > 0 && !dropped ? 1 / (1 - rate) : 0);
-    token.hidden.push_back(h * token.hidden_factor.back());
+    double u = model_.in_bias[e][0][f], g = c_.shape.gated ? model_.gate_bias[e][0][f] : 1;
+    for (size_t d = 0; d < token.x.size(); ++d) {
+      u += model_.in[e][f][d] * token.x[d];
+      g += model_.gate[e][f][d] * token.x[d];
+    }
+    const double factor = rate > 0 && random.word(0, static_cast<uint32_t>(f)) < drop_threshold(rate) ? 0 : 1 / (1 - rate);
+    const Active active = activate(c_.shape.activation, u);
+    token.hidden.push_back(active.value * g * factor);
+    token.u_slope.push_back(active.slope * g * factor);
+    token.g_slope.push_back(active.value * factor);
   }
   for (size_t d = 0; d < token.x.size(); ++d) {
     double y = model_.out_bias[e][0][d];
@@ -229,19 +251,24 @@ void BruteForce::expert_backward(const Token& token, const Row& dy, Row& dx) {
   const double gate = token.p[e];
   Row& din = gradient(name + ".in.weight", hidden * width);
   Row& dout = gradient(name + ".out.weight", width * hidden);
+  Row dgate(hidden * width, 0.0), dgate_bias(hidden, 0.0);
   for (size_t f = 0; f < hidden; ++f) {
     double dh = 0;
     for (size_t d = 0; d < width; ++d) {
       dout[d * hidden + f] += gate * dy[d] * token.hidden[f];
       dh += gate * dy[d] * model_.out[e][d][f];
     }
-    dh *= token.hidden_factor[f];
+    const double du = dh * token.u_slope[f], dg = c_.shape.gated ? dh * token.g_slope[f] : 0;
     for (size_t d = 0; d < width; ++d) {
-      din[f * width + d] += dh * token.x[d];
-      dx[d] += dh * model_.in[e][f][d];
+      din[f * width + d] += du * token.x[d];
+      dgate[f * width + d] = dg * token.x[d];
+      dx[d] += du * model_.in[e][f][d] + dg * model_.gate[e][f][d];
     }
-    if (c_.shape.bias) gradient(name + ".in.bias", hidden)[f] += dh;
+    dgate_bias[f] = dg;
+    if (c_.shape.bias) gradient(name + ".in.bias", hidden)[f] += du;
   }
+  if (c_.shape.gated) add(gradient(name + ".gate.weight", hidden * width), dgate);
+  if (c_.shape.gated && c_.shape.bias) add(gradient(name + ".gate.bias", hidden), dgate_bias);
   for (size_t d = 0; c_.shape.bias && d < width; ++d) gradient(name + ".out.bias", width)[d] += gate * dy[d];
 }
 

@@ -19,18 +19,41 @@ Case small() {
   return c;
 }
 
+Case gated_gelu() {
+  Case c = small();
+  c.shape.activation = Activation::kGelu;
+  c.shape.gated = true;
+  return c;
+}
+
 TEST(MoeGradient, AgreesWithDifferencesForEveryEntry) {
   GradientCheck check(small());
   EXPECT_GE(check.analytic().size(), 2u + 4u * 2u) << "x, router and the parameters of at least two experts";
   expect_gradients(check);
 }
 
+TEST(MoeGradient, OfGatedGeluExperts) {
+  GradientCheck check(gated_gelu());
+  EXPECT_GE(check.analytic().size(), 2u + 6u * 2u) << "x, router and the parameters of at least two experts";
+  expect_gradients(check);
+}
+
+TEST(MoeGradient, OfGeluExpertsWithoutDropout) {
+  Case c = small();
+  c.shape.activation = Activation::kGelu;
+  c.options.expert_dropout = 0;
+  GradientCheck check(c);
+  expect_gradients(check);
+}
+
 TEST(MoeGradient, APlantedFactorIsCaught) {
-  GradientCheck check(small());
-  for (auto [name, values] : check.analytic()) {
-    const std::vector<double> numeric = check.numeric(name);
-    for (double& value : values) value *= 1.001;
-    EXPECT_GT(relative_error(values, numeric), 1e-6) << name;
+  for (const Case& c : {small(), gated_gelu()}) {
+    GradientCheck check(c);
+    for (auto [name, values] : check.analytic()) {
+      const std::vector<double> numeric = check.numeric(name);
+      for (double& value : values) value *= 1.001;
+      EXPECT_GT(relative_error(values, numeric), 1e-6) << name;
+    }
   }
 }
 

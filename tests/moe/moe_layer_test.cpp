@@ -37,6 +37,13 @@ std::vector<NamedCase> cases() {
   everything.options.group_tokens = 7;  // 24 tokens: the last group is shorter
   everything.options.min_capacity = 2;
   everything.mask = [](int lane, int64_t t) { return lane == 5 || t % (lane + 2) == 1 ? 0 : 1; };  // lane 5 is all padding
+  add("Gelu").shape.activation = Activation::kGelu;
+  Case& gated = add("GatedGeluBiasDropout");
+  gated.shape.activation = Activation::kGelu;
+  gated.shape.gated = gated.shape.bias = true;
+  gated.accumulate = 2;
+  gated.options.expert_dropout = 0.3;
+  gated.options.experts = 6;
   Case& skewed = add("AllTokensToOneExpert");
   skewed.options.jitter = 0;
   skewed.weight_scale = [](const std::string& name, int64_t, int64_t) { return name == "moe.router.weight" ? 0.0 : 0.5; };  // ties: expert 0
