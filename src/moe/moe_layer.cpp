@@ -5,8 +5,8 @@ namespace {
 
 Tensor as_column(const Tensor& x) { return x.reshape({x.elements(), 1}); }
 
-// y[t] = sum over k of gate[t, k] * returned[position[t, k]], 0 where the token has no entry.
-void weigh(Context& ctx, const Tensor& returned, const Route& route, Out y) { ctx.backend.gather_rows(y, returned, route.position, route.gate); }
+// y[t] (+)= sum over k of gate[t, k] * returned[position[t, k]], 0 where the token has no entry.
+void weigh(Context& ctx, const Tensor& returned, const Route& route, Target y) { ctx.backend.gather_rows(y, returned, route.position, route.gate); }
 
 // dgate[t, k] = <dy[t], returned[position[t, k]]>, 0 where the choice has no entry. [T, k] exact in scratch memory.
 Tensor gate_gradient(Context& ctx, const Tensor& dy, const Tensor& returned, const Route& route) {
@@ -31,23 +31,52 @@ MoeLayer::MoeLayer(const std::string& prefix, int layer, const MoeShape& shape, 
       width_(shape.width),
       router_(prefix, layer, shape, options),
       exchange_(communicator, grid, layer, options.experts),
-      experts_(prefix, layer, shape, options) {}
+      experts_(prefix, layer, shape, options) {
+  if (options.router == RouterKind::kSoft) mixer_.emplace(prefix, shape, options);
+  if (options.shared_experts == 0) return;
+  shared_ = FeedForwardLayer::make(prefix + ".shared",
+                                   {.width = shape.width,
+                                    .hidden = options.shared_experts * shape.feed_forward,
+                                    .bias = shape.bias,
+                                    .dropout = options.expert_dropout,
+                                    .initializer_scale = shape.initializer_scale,
+                                    .activation = shape.activation,
+                                    .gated = shape.gated},
+                                   shape.block);
+}
 
 void MoeLayer::visit(const ParameterVisitor& visitor) {
-  router_.visit(visitor);
+  if (mixer_) {
+    mixer_->visit(visitor);
+  } else {
+    router_.visit(visitor);
+  }
+  if (shared_) shared_->visit(visitor);
   experts_.visit(visitor);
+}
+
+// Fills saved.route(). Answers with the rows that it sends: x itself, or the mixer's slots.
+Tensor MoeLayer::route(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
+  if (mixer_) return mixer_->forward(ctx, x, batch, saved.mixer, saved.router.route, saved.router.statistics);
+  router_.forward(ctx, x, batch, saved.router);
+  return x;
 }
 
 Tensor MoeLayer::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
   const Span span(ctx.trace, SpanKind::kCompute, "moe", layer_);
-  Tensor y = ctx.temporary(ctx.precision.activation, x.shape());
-  const Route& route = router_.forward(ctx, x, batch, saved.router);       // entries (token, expert, slot, gate)
-  const Rows arrived = exchange_.dispatch(ctx, x, route, saved.table);     // rows at their experts: (expert, lane, slot)
-  const Rows processed = exchange_.rows_outbox(ctx, saved.table, width_);  // the experts write where the rows leave from
+  // The routed experts' output joins that of the shared ones.
+  const Target y{shared_ ? shared_->forward(ctx, x, saved.shared) : ctx.temporary(ctx.precision.activation, x.shape()), shared_.has_value()};
+  const Tensor rows = route(ctx, x, batch, saved);                                 // entries (token, expert, slot, gate)
+  const Rows arrived = exchange_.dispatch(ctx, rows, saved.route(), saved.table);  // rows at their experts: (expert, lane, slot)
+  const Rows processed = exchange_.rows_outbox(ctx, saved.table, width_);          // the experts write where the rows leave from
   experts_.forward(ctx, arrived, processed, saved.experts);
   saved.returned = exchange_.combine(ctx, processed);  // rows back home: (expert, slot)
-  weigh(ctx, saved.returned, route, Out(y));           // y[t] = sum of gate * row, 0 where dropped
-  return y;
+  if (mixer_) {
+    mixer_->combine(ctx, saved.returned, saved.route(), saved.mixer, y);
+  } else {
+    weigh(ctx, saved.returned, saved.route(), y);  // y[t] = sum of gate * row, 0 where dropped
+  }
+  return y.tensor;
 }
 
 Tensor MoeLayer::backward(Context& ctx, const Tensor& dy, const Saved& saved, Gradients& grads) const {
@@ -55,17 +84,30 @@ Tensor MoeLayer::backward(Context& ctx, const Tensor& dy, const Saved& saved, Gr
   const Route& route = saved.route();
   Tensor dx = ctx.temporary(ctx.precision.activation, dy.shape());
   const Arena::Mark mark(ctx.scratch);
-  // Summed in exact from exchange and router, then rounded once; without rounding it is summed in its place.
+  // Summed in exact from exchange, router and shared experts, then rounded once; without rounding it is summed in its place.
   const Tensor sum = ctx.precision.exact == dx.dtype() ? dx : ctx.temporary(ctx.precision.exact, dy.shape());
 
-  const Tensor dgate = gate_gradient(ctx, dy, saved.returned, route);
+  const Tensor dshared = shared_ ? shared_->backward(ctx, dy, saved.shared, grads) : Tensor();
+  // Of gates, or of the mixer's combining weights.
+  Tensor dgate = mixer_ ? Tensor() : gate_gradient(ctx, dy, saved.returned, route);
   const Tensor dreturned = exchange_.entries_outbox(ctx, saved.table, width_);
-  weigh_backward(ctx, dy, route, Out(dreturned));
+  if (mixer_) {
+    dgate = mixer_->combine_backward(ctx, dy, route, saved.mixer, Out(dreturned));
+  } else {
+    weigh_backward(ctx, dy, route, Out(dreturned));
+  }
   const Rows dprocessed = exchange_.combine_backward(ctx, dreturned, saved.table);  // travels like dispatch
   const Rows darrived = exchange_.rows_outbox(ctx, saved.table, width_);
   experts_.backward(ctx, dprocessed, darrived, saved.experts, grads);
-  exchange_.dispatch_backward(ctx, darrived, route, Out(sum));  // travels like combine
-  router_.backward(ctx, dgate, saved.router, grads, Accumulate(sum));
+  if (mixer_) {
+    const Tensor dslots = ctx.temporary(ctx.precision.exact, saved.mixer.slots_out.shape());
+    exchange_.dispatch_backward(ctx, darrived, route, Out(dslots));
+    mixer_->backward(ctx, dslots, dgate, saved.mixer, grads, Out(sum));
+  } else {
+    exchange_.dispatch_backward(ctx, darrived, route, Out(sum));  // travels like combine
+    router_.backward(ctx, dgate, saved.router, grads, Accumulate(sum));
+  }
+  if (shared_) ctx.backend.convert(Accumulate(sum), dshared);
   if (sum.dtype() != dx.dtype()) ctx.backend.convert(Out(dx), sum);
   return dx;
 }
