@@ -9,11 +9,20 @@
 namespace switchyard {
 namespace {
 
-Case on_cpu(const Precision& precision) {
+struct CpuCase {
+  Precision precision;
+  bool gated_gelu;  // else ReLU, on the product's way out
+};
+
+Case on_cpu(const CpuCase& tested) {
   Case c;
   c.backend = [] { return make_cpu_backend(1); };
-  c.precision = precision;
+  c.precision = tested.precision;
   c.shape = {.width = 96, .feed_forward = 160, .bias = true, .initializer_scale = 0.1};
+  if (tested.gated_gelu) {
+    c.shape.activation = Activation::kGelu;
+    c.shape.gated = true;
+  }
   c.options.experts = 6;
   c.options.jitter = 0.05;
   c.options.balance_loss = 0.2;
@@ -34,7 +43,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 
 double largest(const std::vector<double>& a) { return largest_difference(a, std::vector<double>(a.size(), 0.0)); }
 
-class OnCpu : public testing::TestWithParam<Precision> {};
+class OnCpu : public testing::TestWithParam<CpuCase> {};
 
 TEST_P(OnCpu, BitsAreTheSameOnAnyNumberOfRanks) {
   const Case c = on_cpu(GetParam());
@@ -77,8 +86,9 @@ TEST_P(OnCpu, ValuesAndGradientsAreNearTheBruteForceReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, OnCpu, testing::Values(kPrecisionF32, kPrecisionBF16),
-                         [](const auto& tested) { return std::string(name(tested.param.activation)); });
+INSTANTIATE_TEST_SUITE_P(
+    All, OnCpu, testing::Values(CpuCase{kPrecisionF32, false}, CpuCase{kPrecisionBF16, false}, CpuCase{kPrecisionF32, true}, CpuCase{kPrecisionBF16, true}),
+    [](const auto& tested) { return std::string(name(tested.param.precision.activation)) + (tested.param.gated_gelu ? "GatedGelu" : ""); });
 
 }  // namespace
 }  // namespace switchyard
