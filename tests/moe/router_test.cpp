@@ -110,6 +110,7 @@ class LogitRouter {
   std::vector<int> positions() const { return integers(kept_.route.position); }
   const RouterStatistics& statistics() const { return kept_.statistics; }
   Context& context() { return ctx_; }
+  RouterState& state() { return router_.state(); }
   const Router::Saved& saved() const { return kept_; }
 
  private:
@@ -250,6 +251,33 @@ TEST(Router, JitterIsDrawnWhileTrainingOnlyAndLeavesTheInputAlone) {
     // logsumexp of a jittered row lies within 10 % of the largest logit's size of the plain one.
     EXPECT_NEAR(training.saved().log_sum_exp.get<double>()[t], plain.saved().log_sum_exp.get<double>()[t], 0.31);
   }
+}
+
+TEST(Router, ABiasMovesChoicesAndLeavesGatesAndLossesAlone) {
+  MoeOptions options = golden(3, 4);
+  options.bias_rate = 0.1;
+  LogitRouter router(options);
+  router.state().bias = {-0.2f, 0.25f, 0};
+  const Route& route = router.probabilities({{.5, .3, .2}, {.9, .05, .05}, {.2, .2, .6}});
+  EXPECT_EQ(router.experts(), (std::vector<int>{1, 0, 2}));
+  for (int64_t t = 0; t < 3; ++t) EXPECT_NEAR(route.gate.get<double>()[t], (std::vector<double>{.3, .9, .6})[static_cast<size_t>(t)], 1e-12);
+  router.state().bias = {0, 0, 0};
+  router.probabilities({{.5, .3, .2}, {.9, .05, .05}, {.2, .2, .6}});
+  EXPECT_EQ(router.experts(), (std::vector<int>{0, 0, 2}));
+}
+
+TEST(Router, AGlobalBalanceTakesItsFractionsFromTheStepBefore) {
+  MoeOptions options = golden(2, 6);
+  options.balance_scope = BalanceScope::kGlobal;
+  options.group_tokens = 2;
+  LogitRouter router(options);
+  const std::vector<std::vector<double>> rows{{.8, .2}, {.7, .3}, {.6, .4}, {.3, .7}};
+  router.probabilities(rows);
+  EXPECT_NEAR(router.statistics().sums[0], 2 * 0.5, 1e-12) << "uniform before the first step";
+  router.state().counts = {30, 10};
+  router.probabilities(rows);
+  // Two groups, with the means (.75, .25) and (.45, .55).
+  EXPECT_NEAR(router.statistics().sums[0], 2.0 / 2 * (.75 * .75 + .25 * .25 + .75 * .45 + .25 * .55), 1e-12);
 }
 
 TEST(Router, ReplayTakesRecordedExpertsAndCurrentGates) {

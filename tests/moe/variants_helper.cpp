@@ -68,10 +68,13 @@ std::vector<Variant> variants() {
   MoeOptions& everything = add("ExpertChoiceDropless");
   everything.router = RouterKind::kExpertChoice;
   everything.capacity_factor = 0;
-  MoeOptions& hash = add("Hash");
-  hash.router = RouterKind::kHash;
-  hash.vocabulary = 17;
-  hash.seed = 3;
+  for (const char* name : {"Hash", "HashDropless"}) {
+    MoeOptions& hash = add(name);
+    hash.router = RouterKind::kHash;
+    hash.vocabulary = 17;
+    hash.seed = 3;
+    hash.capacity_factor = std::string(name) == "Hash" ? 0.8 : 0;
+  }
   return all;
 }
 
