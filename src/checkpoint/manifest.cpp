@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -52,6 +53,7 @@ class Members {
     ++taken_;
     return *found;
   }
+  bool has(const char* name) const { return value_.contains(name); }
   std::string text(const char* name) {
     const ordered_json& value = any(name);
     if (!value.is_string()) wrong(name, "text");
@@ -66,6 +68,11 @@ class Members {
     const uint64_t value = word(name);
     if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) wrong(name, "below 2^63");
     return static_cast<int64_t>(value);
+  }
+  double finite(const char* name) {
+    const ordered_json& value = any(name);
+    if (!value.is_number() || !std::isfinite(value.get<double>())) wrong(name, "a finite number");
+    return value.get<double>();
   }
   uint64_t word(const char* name) {
     const ordered_json& value = any(name);
@@ -90,6 +97,16 @@ class Members {
   size_t taken_ = 0;
 };
 
+BestEvaluation read_best(const ordered_json& value) {
+  Members members(value, "best");
+  BestEvaluation best;
+  best.step = members.count("step");
+  best.loss = members.finite("loss");
+  best.since = members.count("since");
+  members.finish();
+  return best;
+}
+
 StateInfo read_info(const ordered_json& value) {
   Members members(value, "run");
   StateInfo info;
@@ -97,12 +114,14 @@ StateInfo read_info(const ordered_json& value) {
   info.cursor = members.count("cursor");
   info.skips = members.count("skips");
   info.tokens = members.count("tokens");
+  if (members.has("best")) info.best = read_best(members.any("best"));
   info.seed = members.word("seed");
   info.config = members.text("config");
   info.precision = members.text("precision");
   info.code = members.text("code");
   info.ranks = static_cast<int>(std::min<int64_t>(members.count("ranks"), std::numeric_limits<int>::max()));
   members.finish();
+  if (info.best.step > info.step) throw Error(ExitCode::kData, "has its best evaluation after its last step");
   if (info.skips > info.step) throw Error(ExitCode::kData, "counts more skipped steps than steps");
   return info;
 }
@@ -179,8 +198,9 @@ Manifest read_manifest(const std::string& text) {
 std::string render_manifest(const Manifest& manifest) {
   const StateInfo& info = manifest.info;
   try {
-    const ordered_json run = {{"step", info.step},     {"cursor", info.cursor},       {"skips", info.skips}, {"tokens", info.tokens}, {"seed", info.seed},
-                              {"config", info.config}, {"precision", info.precision}, {"code", info.code},   {"ranks", info.ranks}};
+    ordered_json run = {{"step", info.step},     {"cursor", info.cursor},       {"skips", info.skips}, {"tokens", info.tokens}, {"seed", info.seed},
+                        {"config", info.config}, {"precision", info.precision}, {"code", info.code},   {"ranks", info.ranks}};
+    if (info.best.step > 0) run["best"] = {{"step", info.best.step}, {"loss", info.best.loss}, {"since", info.best.since}};
     std::string text = fmt::format("{{\n\"format\": \"{}\",\n\"version\": {},\n\"run\": {},\n\"state_digest\": \"{}\",\n\"files\": [", kFormat, kFormatVersion,
                                    run.dump(), manifest.state_digest);
     const char* separator = "\n";

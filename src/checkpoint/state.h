@@ -44,12 +44,22 @@ void check_state(const State& state, int rank, int ranks);
 // Indices of the tensors, by name.
 std::vector<size_t> name_order(const State& state);
 
+// The evaluation with the lowest held-out loss so far.
+struct BestEvaluation {
+  int64_t step = 0;   // steps done before it; 0: none yet
+  double loss = 0;    // finite
+  int64_t since = 0;  // evaluations after it, none of them better
+
+  bool operator==(const BestEvaluation&) const = default;
+};
+
 // Numbers of the run that are not tensors.
 struct StateInfo {
   int64_t step = 0;    // steps done, skipped ones included
   int64_t cursor = 0;  // windows of data taken
   int64_t skips = 0;   // steps skipped: step - skips updates were applied (Adam's t)
   int64_t tokens = 0;  // tokens trained on
+  BestEvaluation best;
   uint64_t seed = 0;
   std::string config;     // resolved configuration, text format
   std::string precision;  // resolved: "F32" or "BF16"

@@ -17,12 +17,15 @@ struct Command {
 };
 using Commands = std::vector<Command>;
 
+void add_dataset(CLI::App& program, Commands& commands);
 void add_doctor(CLI::App& program, Commands& commands);
 void add_inspect(CLI::App& program, Commands& commands);
 void add_summary(CLI::App& program, Commands& commands);
 void add_tokenize(CLI::App& program, Commands& commands);
+void add_report(CLI::App& program, Commands& commands);
 void add_verify(CLI::App& program, Commands& commands);
 void add_generate(CLI::App& program, Commands& commands);
+void add_predict(CLI::App& program, Commands& commands);
 void add_eval(CLI::App& program, Commands& commands);
 void add_train(CLI::App& program, Commands& commands);
 

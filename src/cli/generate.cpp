@@ -1,7 +1,9 @@
 // switchyard generate: a text that the model continues.
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstdio>
+#include <functional>
 #include <memory>
 
 #include "comm/agree.h"
@@ -50,11 +52,12 @@ ExitCode generate_text(const MpiSession& session, const Arguments& arguments) {
   if (session.size() > 1)
     throw AgreedError(ExitCode::kUsage, fmt::format("generate works on one rank, but {} were started; run it without mpirun", session.size()), 0);
   demand_utf8(arguments.prompt);
-  std::vector<std::string> overrides = arguments.overrides;
-  overrides.emplace_back("model.moe.eval_capacity_factor=0");  // no token is dropped, so what follows cannot change what was said
   const Log log = make_log(session.rank());
-  Trained trained = load_trained(session, arguments.run, overrides, *log);
-  const Tokenizer& tokenizer = *trained.data.tokenizer;
+  Trained trained = load_trained(session, arguments.run, arguments.overrides, Drops::kNone, *log);  // what follows cannot change what was said
+  if (trained.config.model().kind() != Config::Model::DECODER) {
+    throw Error(ExitCode::kUsage, fmt::format("{} is a run of a classifier, which writes no text; use switchyard predict", arguments.run));
+  }
+  const Tokenizer& tokenizer = trained.data.tokenizer();
   GenerateOptions options = arguments.options;
   options.cached = !arguments.uncached;
   options.end = tokenizer.end_of_document();
@@ -72,6 +75,16 @@ ExitCode generate_text(const MpiSession& session, const Arguments& arguments) {
   return ExitCode::kOk;
 }
 
+// Refuses what is not a number from `low` to `high`, `low` itself only where it is allowed. CLI::Range lets NaN pass.
+std::function<std::string(const std::string&)> number_between(double low, bool low_allowed, double high) {
+  return [=](const std::string& text) -> std::string {
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size() && (low_allowed ? value >= low : value > low) && value <= high) return "";
+    return fmt::format("expected a number {} {} and at most {}, found {}", low_allowed ? "of at least" : "above", low, high, text);
+  };
+}
+
 }  // namespace
 
 void add_generate(CLI::App& program, Commands& commands) {
@@ -82,10 +95,13 @@ void add_generate(CLI::App& program, Commands& commands) {
   command.add_option("--tokens", arguments->options.tokens, "Tokens at most")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   command.add_option("--temperature", arguments->options.temperature, "0: always the most probable token")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(number_between(0, true, 100));
   command.add_option("--top-k", arguments->options.top_k, "Draw from so many most probable tokens; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  command.add_option("--top-p", arguments->options.top_p, "Draw from the fewest most probable tokens whose probabilities sum to this; 1: all")
+      ->capture_default_str()
+      ->check(number_between(0, false, 1));
   command.add_option("--seed", arguments->options.seed, "Of the draws")->capture_default_str();
   command.add_flag("--uncached", arguments->uncached, "Compute the whole context for every token, as a check of the cache");
   command.add_option("--set", arguments->overrides, "Override a field of the run's configuration. May be repeated")

@@ -15,10 +15,13 @@ using namespace switchyard;
 Commands add_commands(CLI::App& program) {
   Commands commands;
   add_tokenize(program, commands);
+  add_dataset(program, commands);
   add_train(program, commands);
   add_eval(program, commands);
+  add_predict(program, commands);
   add_generate(program, commands);
   add_verify(program, commands);
+  add_report(program, commands);
   add_summary(program, commands);
   add_inspect(program, commands);
   add_doctor(program, commands);

@@ -48,13 +48,29 @@ Summary summarize(const Config& config, int ranks) {
   return summary;
 }
 
+// "(None, 200, 32)": the extents of what a layer makes, the number of sequences left open, as Keras writes it.
+std::string shape_text(const std::vector<int64_t>& extents) { return fmt::format("(None, {})", fmt::join(extents, ", ")); }
+
+void print_layers(const std::vector<LayerCost>& layers) {
+  size_t name = 5, kind = 4;
+  for (const LayerCost& layer : layers) {
+    name = std::max(name, layer.name.size());
+    kind = std::max(kind, layer.kind.size());
+  }
+  const auto print = [&](const auto& layer, const auto& type, const auto& shape, const auto& parameters, const auto& active, const auto& flops) {
+    fmt::print("{:<{}}  {:<{}}  {:<22}{:>14}{:>14}{:>15}\n", layer, name, type, kind, shape, parameters, active, flops);
+  };
+  print("Layer", "Type", "Output shape", "Parameters", "Active", "Flops/token");
+  fmt::print("{}\n", std::string(name + kind + 4 + 22 + 14 + 14 + 15, '-'));
+  for (const LayerCost& layer : layers) {
+    print(layer.name, layer.kind, shape_text(layer.output), layer.parameters, layer.active, fmt::format("{:.0f}", layer.forward_flops));
+  }
+}
+
 double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 void print_text(const Config& config, const Summary& summary, int ranks) {
-  fmt::print("{:<26}{:>7}{:>16}{:>16}{:>20}\n", "layer", "count", "parameters", "active", "forward flops/token");
-  for (const LayerCost& layer : summary.layers) {
-    fmt::print("{:<26}{:>7}{:>16}{:>16}{:>20.0f}\n", layer.name, layer.count, layer.parameters, layer.active, layer.forward_flops);
-  }
+  print_layers(summary.layers);
   fmt::print("\nparameters                {:>16}\nactive for each token     {:>16}\n", summary.cost.parameters, summary.cost.active);
   fmt::print("flops per trained token   {:>16.4g}\n", summary.cost.training_flops);
   fmt::print("tokens per step           {:>16}\nflops per step            {:>16.4g}\n", summary.tokens_per_step,
@@ -75,7 +91,8 @@ void print_json(const Config& config, const Summary& summary, int ranks) {
   for (const MemoryPart& part : summary.memory) json["memory"].push_back({{"part", part.name}, {"bytes", part.bytes}});
   for (const LayerCost& layer : summary.layers) {
     json["layers"].push_back({{"layer", layer.name},
-                              {"count", layer.count},
+                              {"type", layer.kind},
+                              {"output", layer.output},
                               {"parameters", layer.parameters},
                               {"active_parameters", layer.active},
                               {"forward_flops_per_token", layer.forward_flops}});

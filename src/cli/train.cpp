@@ -1,11 +1,13 @@
 // switchyard train: a run from its configuration to its last checkpoint.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "comm/agree.h"
 #include "src/cli/app.h"
 #include "src/cli/commands.h"
+#include "src/cli/run_data.h"
 #include "src/cli/signals.h"
 #include "src/cli/workplace.h"
 #include "src/config/build.h"
@@ -43,15 +45,19 @@ Trainer::Options trainer_options(const Config& config) {
   return {train_options(config), optimizer_options(config), schedule_options(config), model_options(config), precision(config)};
 }
 
-RunOptions run_options(const Config& config, const std::string& run, const Dataset& data, int ranks) {
+RunOptions run_options(const Config& config, const std::string& run, const RunData& data, int ranks) {
   RunOptions options;
   options.directory = run;
+  options.epoch_ends = data.epoch_ends(config);
   options.steps = config.train().steps();
+  if (!options.epoch_ends.empty()) options.steps = std::min(options.steps, options.epoch_ends.back());
+  options.patience = config.train().patience();
+  options.keep_best = config.checkpoint().keep_best();
   options.checkpoint_every = config.checkpoint().every();
   options.keep = config.checkpoint().keep();
   options.evaluate_every = config.eval().every();
   options.log_every = config.log().every();
-  options.heldout_bytes = data.heldout ? data.heldout->info().source_bytes : 0;
+  options.heldout_bytes = data.heldout_bytes();
   options.whole_heldout = config.eval().batches() == 0;
   options.trace = config.log().trace();
   options.info.seed = config.seed();
@@ -62,9 +68,9 @@ RunOptions run_options(const Config& config, const std::string& run, const Datas
   return options;
 }
 
-std::unique_ptr<EvaluationBatches> heldout_batches(const Config& config, const Dataset& data) {
-  if (!data.heldout || config.eval().every() == 0) return nullptr;
-  return std::make_unique<EvaluationBatches>(*data.heldout, batch_options(config), config.eval().batches() * config.train().sequences());
+std::unique_ptr<EvaluationSource> heldout_batches(const Config& config, const RunData& data) {
+  const bool evaluates = config.eval().every() > 0 || config.train().epochs() > 0;
+  return evaluates ? data.heldout(config, config.eval().batches()) : nullptr;
 }
 
 ExitCode train(const MpiSession& session, const Arguments& arguments, const std::atomic<bool>& stop) {
@@ -74,15 +80,15 @@ ExitCode train(const MpiSession& session, const Arguments& arguments, const std:
   const auto directory = open_run(*control, run, arguments.resume);
   const Config config = settle(*control, asked, arguments, run);
   const Log log = make_log(session.rank());
-  Dataset data;
-  agree_on(*control, {"data", -1}, [&] { data = open_data(config); });
+  RunData data;
+  agree_on(*control, {"data", -1}, [&] { data = RunData(config); });
 
   Workplace workplace(session, config, arguments.check_collectives, *log);
   log->info("configuration:\n{}", print_config(config));
   Trainer trainer(workplace.parts(), trainer_options(config));
-  Batches batches(*data.train, batch_options(config));
+  const auto batches = data.train(config);
   const auto heldout = heldout_batches(config, data);
-  Run training(trainer, batches, heldout.get(), directory.get(), run_options(config, run, data, session.size()), stop,
+  Run training(trainer, *batches, heldout.get(), directory.get(), run_options(config, run, data, session.size()), stop,
                [&](const std::string& sentence) { log->info("{}", sentence); });
   training.start(arguments.resume, workplace.threads());
 

@@ -6,8 +6,6 @@
 
 #include "comm/make.h"
 #include "src/config/build.h"
-#include "src/config/validate.h"
-#include "src/data/builtin.h"
 
 namespace switchyard {
 namespace {
@@ -42,11 +40,5 @@ Workplace::Workplace(const MpiSession& session, const Config& config, bool check
 }
 
 int threads_of(const Config& config, const Host& host) { return config.threads() > 0 ? config.threads() : std::max(1, host.cores / std::max(1, host.ranks)); }
-
-Dataset open_data(const Config& config) {
-  Dataset data = config.data().corpus() == "builtin" ? open_builtin_dataset() : open_dataset(config.data().corpus());
-  validate_vocabulary(config, data.tokenizer->vocabulary());
-  return data;
-}
 
 }  // namespace switchyard

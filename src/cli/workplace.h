@@ -10,7 +10,6 @@
 #include "src/base/trace.h"
 #include "src/cli/app.h"
 #include "src/config/config.pb.h"
-#include "src/data/tokenize.h"
 #include "src/train/runtime.h"
 
 namespace switchyard {
@@ -34,9 +33,5 @@ class Workplace {
 
 // Threads of a rank: what the configuration says, or else the host's cores over its ranks.
 int threads_of(const Config& config, const Host& host);
-
-// The data of the configuration: a folder made by tokenize, or the text made by the program. Throws Error(kUsage) where
-// the tokenizer has more ids than the model has rows, and the errors of open_dataset.
-Dataset open_data(const Config& config);
 
 }  // namespace switchyard

@@ -5,6 +5,7 @@
 #include "src/base/error.h"
 #include "src/config/fields.h"
 #include "src/config/preset.h"
+#include "src/config/validate.h"
 
 namespace switchyard {
 namespace {
@@ -49,6 +50,8 @@ Exploration exploration(Config::Model::Moe::Exploration value) {
   }
   throw InternalError("an exploration that nothing handles");
 }
+
+TextSide side(Config::Data::Side value) { return value == Config::Data::FRONT ? TextSide::kFront : TextSide::kBack; }
 
 GateKind gate(Config::Model::Moe::Gate value) {
   switch (value) {
@@ -173,6 +176,9 @@ BatchOptions batch_options(const Config& config) {
   options.sequence_length = config.model().sequence_length();
   options.group_tokens = config.model().moe().group_tokens();
   options.seed = config.seed();
+  options.pad = side(config.data().pad());
+  options.cut = side(config.data().cut());
+  options.see_padding = config.model().classifier().see_padding();
   return options;
 }
 
@@ -181,14 +187,16 @@ Precision precision(const Config& config) {
   return config.precision() == Config::BF16 ? kPrecisionBF16 : kPrecisionF32;
 }
 
-void fill_head_width(Config& config) {
+void fill_automatic(Config& config) {
   Config::Model& model = *config.mutable_model();
   if (model.head_width() == 0 && model.heads() > 0) model.set_head_width(model.width() / model.heads());
+  Config::Train& train = *config.mutable_train();
+  if (train.epochs() > 0 && !train.has_steps()) train.set_steps(kMaxSteps);
 }
 
 Config resolve_config(const Config& config, bool fast_bf16) {
   Config result = config;
-  fill_head_width(result);
+  fill_automatic(result);
   settle_routing(result);
   if (result.precision() == Config::AUTO) result.set_precision(fast_bf16 ? Config::BF16 : Config::F32);
   fill_defaults(result);

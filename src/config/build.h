@@ -21,11 +21,12 @@ BatchOptions batch_options(const Config& config);
 // Throws InternalError while precision is AUTO.
 Precision precision(const Config& config);
 
-// model.head_width where it was left at 0.
-void fill_head_width(Config& config);
+// model.head_width where it was left at 0; train.steps without a bound where epochs were given and steps were not.
+void fill_automatic(Config& config);
 
-// Makes automatic values definite and every default explicit: head_width, what a preset and a router stand for (preset.h),
-// and precision AUTO, which becomes BF16 where `fast_bf16` (the device multiplies it faster than F32) and F32 elsewhere. threads and transport keep theirs: results
+// Makes automatic values definite and every default explicit: those of fill_automatic, what a preset and a router stand for
+// (preset.h), and precision AUTO, which becomes BF16 where
+// `fast_bf16` (the device multiplies it faster than F32) and F32 elsewhere. threads and transport keep theirs: results
 // do not depend on them, and they are settled anew by every start.
 Config resolve_config(const Config& config, bool fast_bf16);
 

@@ -14,7 +14,7 @@ namespace {
 
 bool may_differ(std::string_view path) {
   if (path == "parallel.expert_replicas" || path == "parallel.slices") return false;
-  if (path == "train.steps" || path == "threads" || path == "device") return true;
+  if (path == "train.steps" || path == "train.epochs" || path == "train.patience" || path == "threads" || path == "device") return true;
   for (const std::string_view group : {"checkpoint.", "eval.", "log.", "parallel."}) {
     if (path.starts_with(group)) return true;
   }
@@ -26,7 +26,7 @@ bool may_differ(std::string_view path) {
 Config resume_config(const Config& stored, const Config& asked) {
   Config result = asked;
   if (asked.precision() == Config::AUTO) result.set_precision(stored.precision());
-  fill_head_width(result);
+  fill_automatic(result);
   visit_fields(result, [&](const Field& now) {
     const Field before = field(stored, now.path);
     if (may_differ(now.path) || now.text() == before.text()) return;

@@ -21,7 +21,7 @@ struct Range {
   Bounds bounds = Bounds::kClosed;
 };
 
-constexpr double kMaxSteps = 4294967295.0;  // random numbers have 32 bits for the step
+constexpr double kSteps = kMaxSteps;
 
 // Every number of the schema has a row (a test counts them), but for the seed, which may be anything. The upper ends
 // keep products within 64 bits and indices within the random numbers' counters (expert_index in kernels/rng.h).
@@ -57,18 +57,18 @@ constexpr Range kRanges[] = {
     {"model.moe.soft_slots", 1, 1 << 16},
     {"model.moe.capacity_multiple", 1, 1 << 22},
     {"model.moe.unusable_slots", 0, 1 << 22},
-    {"model.relative_buckets", 2, 1 << 16},
+    {"model.relative_buckets", 4, 256},
     {"model.relative_distance", 1, 1 << 20},
     {"model.classifier.classes", 0, 1 << 16},
     {"model.classifier.hidden", 0, 1 << 16},
     {"model.classifier.dropout", 0, 1, Bounds::kOpenAbove},
     {"train.epochs", 0, 1e6},
     {"train.patience", 0, 1e6},
-    {"log.alarm_unused_steps", 0, kMaxSteps},
+    {"log.alarm_unused_steps", 0, kSteps},
     {"log.alarm_load", 0, 1e6},
     {"log.alarm_dropped", 0, 1},
     {"log.alarm_entropy", 0, 1},
-    {"train.steps", 0, kMaxSteps},
+    {"train.steps", 0, kSteps},
     {"train.lanes", 1, 1 << 16},
     {"train.accumulate", 1, 1 << 12},
     {"train.sequences", 1, 1 << 22},
@@ -79,19 +79,20 @@ constexpr Range kRanges[] = {
     {"optimizer.momentum", 0, 1, Bounds::kOpenAbove},
     {"optimizer.decay", 0, 1000},
     {"optimizer.clip_norm", 0, 1e9},
-    {"optimizer.warmup_steps", 0, kMaxSteps},
-    {"optimizer.schedule_steps", 0, kMaxSteps},
+    {"optimizer.warmup_steps", 0, kSteps},
+    {"optimizer.schedule_steps", 0, kSteps},
     {"optimizer.final_fraction", 0, 1},
-    {"eval.every", 0, kMaxSteps},
-    {"eval.batches", 0, kMaxSteps},
+    {"eval.every", 0, kSteps},
+    {"eval.batches", 0, kSteps},
     {"parallel.expert_replicas", 1, 1},
     {"parallel.slices", 1, 1},
-    {"checkpoint.every", 0, kMaxSteps},
+    {"checkpoint.every", 0, kSteps},
     {"checkpoint.keep", 0, 1e6},
-    {"log.every", 1, kMaxSteps},
+    {"log.every", 1, kSteps},
 };
 
 constexpr int64_t kMaxMicroBatchTokens = int64_t{1} << 22;
+constexpr int64_t kMaxBiasElements = int64_t{1} << 30;
 constexpr int64_t kMaxParameters = int64_t{1} << 40;
 
 // "field is value but rule".
@@ -131,11 +132,23 @@ void check_model(const Config& config) {
   require(moe.experts() == 1 || moe.every() <= model.blocks(), config, "model.moe.every",
           fmt::format("model.blocks is {}: no block would have experts; lower it, or set model.moe.experts to 1", model.blocks()));
   const int64_t moe_blocks = moe.experts() == 1 ? 0 : model.blocks() / moe.every();
-  const int64_t matrices = 2 * model.width() * model.feed_forward();  // of one feed-forward layer or expert
+  const int64_t matrices = (model.gated() ? 3 : 2) * model.width() * model.feed_forward();  // of one feed-forward layer or expert
+  const double of_expert = static_cast<double>(moe.feed_forward() > 0 ? moe.feed_forward() : model.feed_forward()) / static_cast<double>(model.feed_forward());
   const double total = static_cast<double>(model.vocabulary() + model.sequence_length()) * static_cast<double>(model.width()) +
-                       static_cast<double>(matrices) * static_cast<double>(model.blocks() - moe_blocks + moe_blocks * moe.experts());
+                       static_cast<double>(matrices) * (static_cast<double>(model.blocks() - moe_blocks) +
+                                                        static_cast<double>(moe_blocks * (moe.experts() + moe.shared_experts())) * of_expert);
   require(total <= static_cast<double>(kMaxParameters), config, "model.width",
           fmt::format("with the other sizes that makes about {:.1e} parameters, and at most {:.1e} are allowed", total, static_cast<double>(kMaxParameters)));
+}
+
+void check_relative_bias(const Config& config) {
+  const Config::Model& model = config.model();
+  require(model.relative_distance() > model.relative_buckets() / 2, config, "model.relative_distance",
+          fmt::format("must be above half of model.relative_buckets, {}: the first half of the buckets holds one distance each", model.relative_buckets()));
+  const double bias = static_cast<double>(model.heads()) * static_cast<double>(model.sequence_length()) * static_cast<double>(model.sequence_length());
+  require(model.position() != Config::Model::RELATIVE_BIAS || bias <= static_cast<double>(kMaxBiasElements), config, "model.sequence_length",
+          fmt::format("with model.heads {} the relative bias has {:.1e} numbers, heads * length * length, and at most {:.1e} are allowed", model.heads(), bias,
+                      static_cast<double>(kMaxBiasElements)));
 }
 
 void check_step(const Config& config, int ranks) {
@@ -163,6 +176,14 @@ void check_optimizer(const Config& config) {
           fmt::format("optimizer.kind {} has no such thing; it belongs to SGD", Config::Optimizer::Kind_Name(optimizer.kind())));
 }
 
+void check_slots(const Config& config) {
+  const Config::Model::Moe& moe = config.model().moe();
+  const int64_t slots = int64_t{moe.experts()} * moe.soft_slots();
+  require(moe.router() != Config::Model::Moe::SOFT || slots <= kMaxMicroBatchTokens / config.train().sequences(), config, "model.moe.soft_slots",
+          fmt::format("with model.moe.experts {} and train.sequences {} a micro-batch has more than {} slots, which is the most", moe.experts(),
+                      config.train().sequences(), kMaxMicroBatchTokens));
+}
+
 void check_texts(const Config& config) {
   visit_fields(config, [](const Field& field) {
     if (!field.is_text()) return;
@@ -182,8 +203,11 @@ void validate(const Config& given, int ranks) {
   settle_routing(config);
   check_texts(config);
   check_model(config);
+  check_slots(config);
+  check_relative_bias(config);
   check_step(config, ranks);
   check_routing(config);
+  check_kind(config);
   check_optimizer(config);
   require(config.device() != Config::REFERENCE || config.precision() != Config::BF16, config, "precision", "device REFERENCE computes in F32 only");
   require(!config.data().corpus().empty(), config, "data.corpus", "must name the folder that `switchyard tokenize` wrote, or be \"builtin\"");

@@ -1,6 +1,9 @@
 #include "src/model/accounting.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 
 #include "src/base/checked.h"
 #include "src/layers/loss.h"
@@ -21,25 +24,55 @@ struct Sizes {
     dense_blocks = m.blocks - moe_blocks;
     inner = m.heads * m.head_width;
     norm = m.norm.kind == NormKind::kLayerNorm ? 2 * m.width : m.width;
-    tables = (m.vocabulary + m.sequence_length) * m.width;
+    const bool relative = m.position == Position::kRelativeBias;
+    tables = (m.vocabulary + (relative ? 0 : m.sequence_length)) * m.width;
+    relative_bias = relative ? m.relative_buckets * m.heads : 0;
     attention_matrices = 4 * m.width * inner;
     attention = attention_matrices + (m.bias ? 3 * inner + m.width : 0);
-    feed_forward_matrices = 2 * m.width * m.feed_forward;
-    feed_forward = feed_forward_matrices + (m.bias ? m.feed_forward + m.width : 0);
-    router = m.moe.experts * m.width;
+    feed_forward = of_feed_forward(m.feed_forward);
+    expert = of_feed_forward(expert_width());
+    shared = m.moe.shared_experts > 0 ? of_feed_forward(m.moe.shared_experts * expert_width()) : 0;
+    router = m.moe.experts * m.width * (m.moe.router == RouterKind::kSoft ? m.moe.soft_slots : 1);
+    hidden = m.kind == ModelKind::kClassifier && m.classifier.hidden > 0 ? m.classifier.hidden * (m.width + 1) : 0;
+    classes = m.kind == ModelKind::kClassifier ? m.classifier.classes * ((hidden > 0 ? m.classifier.hidden : m.width) + 1) : 0;
   }
-  int64_t norms() const { return (2 * m.blocks + 1) * norm; }
+
+  int64_t expert_width() const { return expert_feed_forward(m.moe, m.feed_forward); }
+  // One feed-forward layer of `width` hidden elements: its matrices, and with biases.
+  int64_t matrices_of(int64_t width) const { return (m.gated ? 3 : 2) * m.width * width; }
+  int64_t of_feed_forward(int64_t width) const { return matrices_of(width) + (m.bias ? (m.gated ? 2 : 1) * width + m.width : 0); }
+  int64_t norms() const { return (2 * m.blocks + (has_last_norm() ? 1 : 0)) * norm; }
+  bool has_last_norm() const { return m.norm_place == NormPlace::kPre; }
   // Parameters that every rank has.
-  int64_t dense() const { return tables + norms() + m.blocks * attention + dense_blocks * feed_forward + moe_blocks * router; }
+  int64_t dense() const {
+    return tables + relative_bias + norms() + m.blocks * attention + dense_blocks * feed_forward + moe_blocks * (router + shared) + hidden + classes;
+  }
+  // Experts of a layer that one token goes to: with expert choice and Soft MoE on average.
+  double experts_per_token() const {
+    switch (m.moe.router) {
+      case RouterKind::kTopK: return m.moe.top_k;
+      case RouterKind::kNoTokenLeftBehind:
+      case RouterKind::kHash: return 1;
+      case RouterKind::kExpertChoice: return m.moe.capacity_factor > 0 ? std::min<double>(m.moe.capacity_factor, m.moe.experts) : m.moe.experts;
+      case RouterKind::kSoft: return static_cast<double>(m.moe.experts * m.moe.soft_slots) / static_cast<double>(m.sequence_length);
+    }
+    throw InternalError("a router that nothing accounts for");
+  }
+  // Experts whose parameters one token meets: in Soft MoE its slots are in all of them.
+  int64_t active_experts() const {
+    if (m.moe.router == RouterKind::kSoft) return m.moe.experts;
+    return std::min<int64_t>(m.moe.experts, static_cast<int64_t>(std::ceil(experts_per_token())));
+  }
 
   const ModelOptions& m;
   int64_t moe_blocks, dense_blocks;
-  int64_t inner;                                // H * K
-  int64_t norm;                                 // of one norm
-  int64_t tables;                               // tokens and positions
-  int64_t attention_matrices, attention;        // of one block; with biases
-  int64_t feed_forward_matrices, feed_forward;  // of one layer or expert; with biases
-  int64_t router;                               // of one MoE layer
+  int64_t inner;                          // H * K
+  int64_t norm;                           // of one norm
+  int64_t tables, relative_bias;          // tokens and positions; T5's table
+  int64_t attention_matrices, attention;  // of one block; with biases
+  int64_t feed_forward, expert, shared;   // of one layer, with biases
+  int64_t router;                         // of one MoE layer
+  int64_t hidden, classes;                // of a classifier's head, with biases
 };
 
 // The memory of one rank. Letters as in the design: T tokens of a micro-batch, D, F, E, H, N; a, w, x bytes of an
@@ -51,16 +84,17 @@ struct RankMemory {
         P(shape.ranks),
         T(shape.sequences * model.sequence_length),
         D(model.width),
-        F(model.feed_forward),
+        F(std::max(size.expert_width(), size.dense_blocks > 0 ? model.feed_forward : 0)),
         E(model.moe.experts),
         a(size_of(shape.precision.activation)),
         w(size_of(shape.precision.weight)),
         x(size_of(shape.precision.exact)),
         hosted(size.moe_blocks > 0 ? divide_up(E, P) : 0),
-        // T rows from each of P lanes, spread over P ranks; half of a block's last multiple is padding.
-        rows(size.moe_blocks > 0 ? roomy(T * hosted * P / E + hosted * P * kRowMultiple / 2) : 0) {}
+        // T rows from each of P lanes, to each token's experts, spread over P ranks; half of a block's last multiple is padding.
+        rows(size.moe_blocks > 0 ? roomy(tokens_at_experts() * hosted * P / E + hosted * P * kRowMultiple / 2) : 0) {}
 
-  int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * hosted * size.feed_forward; }
+  int64_t tokens_at_experts() const { return static_cast<int64_t>(std::ceil(static_cast<double>(T) * size.experts_per_token())); }
+  int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * hosted * size.expert; }
   int64_t bucket() const { return std::min(kBucketBytes, size.dense() * x); }
 
   // One buffer of all dense gradients for each lane of this rank that is being summed, and one for the micro-batch at
@@ -74,8 +108,10 @@ struct RankMemory {
 
   // Two layouts of every matrix, one for each of its products; the router's are exact.
   int64_t packed() const {
-    const int64_t matrices =
-        size.m.vocabulary * D + size.m.blocks * size.attention_matrices + (size.dense_blocks + size.moe_blocks * hosted) * size.feed_forward_matrices;
+    const ModelOptions& m = size.m;
+    const int64_t head = m.kind == ModelKind::kDecoder ? m.vocabulary * D : size.hidden + size.classes;
+    const int64_t in_moe = hosted * size.matrices_of(size.expert_width()) + size.matrices_of(m.moe.shared_experts * size.expert_width());
+    const int64_t matrices = head + m.blocks * size.attention_matrices + size.dense_blocks * size.matrices_of(m.feed_forward) + size.moe_blocks * in_moe;
     return 2 * (matrices * w + size.moe_blocks * size.router * x);
   }
   // One rank reads its masters in place where they have the dtype of weights, and tables of its own where not. Several
@@ -89,15 +125,21 @@ struct RankMemory {
     const int64_t stream = T * D * a, norm = stream + 2 * T * x;
     const int64_t attention = 4 * T * size.inner * a + T * size.m.heads * x;
     const int64_t routing = 4 * T * size_of(Dtype::kI32) + T * (E + 2) * x;
-    const int64_t moe = routing + rows * (D + F) * a + stream;
-    return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * T * F * a + size.moe_blocks * moe;
+    const int64_t moe = routing + rows * (D + kept_hidden() * F) * a + stream + kept_hidden() * T * size.m.moe.shared_experts * F * a;
+    return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe + pool();
   }
+
+  // Hidden tensors that a feed-forward layer keeps: gated layers and GELU keep what their products gave, too.
+  int64_t kept_hidden() const { return size.m.gated ? 3 : size.m.activation == Activation::kGelu ? 2 : 1; }
+  // A classifier's weights of the mean.
+  int64_t pool() const { return size.m.kind == ModelKind::kClassifier ? T * x : 0; }
 
   // The largest of what one layer needs at a time, above the gradients of the loss and of the residual stream.
   int64_t scratch() const {
     const int64_t stream = T * D * a, chunk = std::min<int64_t>(LossLayer::kRows, T);
     const int64_t dropped = size.m.dropout > 0 ? stream : 0;
-    int64_t largest = chunk * size.m.vocabulary * a + (size.m.scale_tied_head ? chunk * D * (a + x) : 0);
+    const bool decoder = size.m.kind == ModelKind::kDecoder;
+    int64_t largest = decoder ? chunk * size.m.vocabulary * a + (size.m.scale_tied_head ? chunk * D * (a + x) : 0) : 2 * T * x;
     largest = std::max(largest, stream + dropped + stream + 4 * T * size.inner * a);
     if (size.dense_blocks > 0) largest = std::max(largest, stream + dropped + stream + T * F * a);
     if (size.moe_blocks > 0) {
@@ -123,30 +165,78 @@ struct RankMemory {
   int64_t rows;    // that one MoE layer takes memory for at its experts, all lanes in flight
 };
 
+// The layers one by one, as a token meets them.
+class CostTable {
+ public:
+  explicit CostTable(const ModelOptions& model) : m_(model), size_(model), stack_(model.kind == ModelKind::kDecoder ? "decoder" : "classifier") {}
+
+  std::vector<LayerCost> layers() && {
+    add(".embedding", "embedding", size_.tables, size_.tables, 0);
+    if (size_.relative_bias > 0) add(".relative_bias", "relative position bias", size_.relative_bias, size_.relative_bias, 0);
+    for (int64_t block = 0; block < m_.blocks; ++block) {
+      const std::string name = fmt::format(".block.{}", block);
+      add_attention(name + ".attention");
+      if (is_moe_block(m_.moe, block)) {
+        add_moe(name + ".moe");
+      } else {
+        const int64_t all = size_.norm + size_.feed_forward;
+        add(name + ".feed_forward", "feed-forward", all, all, products(size_.matrices_of(m_.feed_forward)));
+      }
+    }
+    if (size_.has_last_norm()) add(".norm", "norm", size_.norm, size_.norm, 0);
+    add_head();
+    return std::move(layers_);
+  }
+
+ private:
+  static double products(int64_t matrices) { return 2 * static_cast<double>(matrices); }
+  void add(const std::string& name, const std::string& kind, int64_t parameters, int64_t active, double flops) {
+    layers_.push_back({stack_ + name, kind, {m_.sequence_length, m_.width}, parameters, active, flops});
+  }
+
+  void add_attention(const std::string& name) {
+    const auto length = static_cast<double>(m_.sequence_length);
+    const double keys = m_.causal() ? (length + 1) / 2 : length;
+    const int64_t all = size_.norm + size_.attention;
+    add(name, fmt::format("attention: {} {}", m_.heads, m_.heads == 1 ? "head" : "heads"), all, all,
+        products(size_.attention_matrices) + 4 * static_cast<double>(size_.inner) * keys);
+  }
+
+  void add_moe(const std::string& name) {
+    const int64_t every_token = size_.norm + size_.router + size_.shared;
+    const bool soft = m_.moe.router == RouterKind::kSoft;
+    // Soft MoE weighs all tokens for every slot, and all slots for every token.
+    const double mixing = soft ? 3 * products(size_.router) : products(size_.router);
+    const double flops = mixing + size_.experts_per_token() * products(size_.matrices_of(size_.expert_width())) +
+                         products(size_.matrices_of(m_.moe.shared_experts * size_.expert_width()));
+    add(name, fmt::format("MoE: {} experts, {} a token", m_.moe.experts, soft ? "slots of all" : fmt::format("{:g}", size_.experts_per_token())),
+        every_token + m_.moe.experts * size_.expert, every_token + size_.active_experts() * size_.expert, flops);
+  }
+
+  void add_head() {
+    if (m_.kind == ModelKind::kDecoder) {
+      layers_.push_back({"decoder.embedding.token", "head (tied)", {m_.sequence_length, m_.vocabulary}, 0, 0, products(m_.vocabulary * m_.width)});
+      return;
+    }
+    // Once a sequence, and so for a token the length's part of it.
+    const auto part = [&](int64_t matrices) { return products(matrices) / static_cast<double>(m_.sequence_length); };
+    layers_.push_back({"classifier.pool", "mean", {m_.width}, 0, 0, 2 * static_cast<double>(m_.width)});
+    if (size_.hidden > 0)
+      layers_.push_back(
+          {"classifier.head.hidden", "dense, ReLU", {m_.classifier.hidden}, size_.hidden, size_.hidden, part(size_.hidden - m_.classifier.hidden)});
+    layers_.push_back(
+        {"classifier.head.classes", "dense, softmax", {m_.classifier.classes}, size_.classes, size_.classes, part(size_.classes - m_.classifier.classes)});
+  }
+
+  const ModelOptions& m_;
+  Sizes size_;
+  std::string stack_;
+  std::vector<LayerCost> layers_;
+};
+
 }  // namespace
 
-std::vector<LayerCost> layer_costs(const ModelOptions& m) {
-  const Sizes size(m);
-  const double keys = static_cast<double>(m.sequence_length + 1) / 2;
-  const auto products = [](int64_t matrices) { return 2 * static_cast<double>(matrices); };
-  const auto times = [](int64_t count, double flops) { return static_cast<double>(count) * flops; };
-  std::vector<LayerCost> layers;
-  layers.push_back({"embedding and positions", 1, size.tables, size.tables, 0});
-  layers.push_back({"norm", 2 * m.blocks + 1, size.norms(), size.norms(), 0});
-  const double attention = products(size.attention_matrices) + 4 * static_cast<double>(size.inner) * keys;
-  layers.push_back({"attention", m.blocks, m.blocks * size.attention, m.blocks * size.attention, times(m.blocks, attention)});
-  if (size.dense_blocks > 0) {
-    const int64_t all = size.dense_blocks * size.feed_forward;
-    layers.push_back({"feed-forward", size.dense_blocks, all, all, times(size.dense_blocks, products(size.feed_forward_matrices))});
-  }
-  if (size.moe_blocks > 0) {
-    const int64_t routers = size.moe_blocks * size.router, one = size.moe_blocks * size.feed_forward;
-    layers.push_back({"router", size.moe_blocks, routers, routers, times(size.moe_blocks, products(size.router))});
-    layers.push_back({"expert", size.moe_blocks * m.moe.experts, one * m.moe.experts, one, times(size.moe_blocks, products(size.feed_forward_matrices))});
-  }
-  layers.push_back({"head (tied)", 1, 0, 0, products(m.vocabulary * m.width)});
-  return layers;
-}
+std::vector<LayerCost> layer_costs(const ModelOptions& m) { return CostTable(m).layers(); }
 
 ModelCost model_cost(const ModelOptions& model) {
   ModelCost cost;

@@ -10,19 +10,21 @@
 
 namespace switchyard {
 
-// All layers of one kind.
+// One layer.
 struct LayerCost {
-  std::string name;
-  int64_t count = 0;
+  std::string name;             // what its parameters' names begin with; with several layers of one name, what they add to it
+  std::string kind;             // "attention", "MoE: 8 experts, 1 a token", for people
+  std::vector<int64_t> output;  // extents of what it makes of one sequence: [S, D]
   int64_t parameters = 0;
-  int64_t active = 0;        // parameters that one token meets: one expert of a MoE layer
+  int64_t active = 0;        // parameters that one token meets: of the experts, those that it goes to
   double forward_flops = 0;  // per token, in products: a multiplication and an addition are two
 };
 
-// In the order in which a token meets them. The head is tied: its parameters are the embedding's.
+// In the order in which a token meets them. A norm belongs to the sublayer beside it. A tied head's parameters are the
+// embedding's.
 //
-// Attention is causal: a token sees (S + 1) / 2 keys on average, and only those are counted. A dropped token is counted
-// as if an expert had seen it.
+// In a decoder a token sees (S + 1) / 2 keys on average, and only those are counted; in a classifier it sees S. A dropped
+// token is counted as if an expert had seen it.
 std::vector<LayerCost> layer_costs(const ModelOptions& model);
 
 struct ModelCost {

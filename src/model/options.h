@@ -46,6 +46,14 @@ struct ModelOptions {
   double z_loss = 1e-4;              // of the vocabulary's softmax (switch.md 2.7)
   MoeOptions moe;
   ClassifierOptions classifier;
+
+  // A token sees those before it and itself; else the whole text.
+  bool causal() const { return kind == ModelKind::kDecoder; }
+  // Attention and routers treat padding as tokens.
+  bool sees_padding() const { return kind == ModelKind::kClassifier && classifier.see_padding; }
 };
+
+// Whether block `index`, counted from 0, is a MoE block.
+inline bool is_moe_block(const MoeOptions& options, int64_t index) { return options.experts > 1 && (index + 1) % options.every == 0; }
 
 }  // namespace switchyard

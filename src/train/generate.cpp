@@ -12,7 +12,7 @@ class Reader {
  public:
   Reader(Runtime& runtime, bool cached)
       : runtime_(runtime), cached_(cached), length_(runtime.model().options().sequence_length), mark_(runtime.saved()), ctx_(runtime.context({}, 0, 0, false)) {
-    if (cached_) cache_ = runtime_.model().make_cache(ctx_, 1, length_);
+    if (cached_) cache_ = runtime_.decoder().make_cache(ctx_, 1, length_);
   }
 
   std::vector<double> read(const std::vector<int32_t>& tokens) {
@@ -32,8 +32,8 @@ class Reader {
     const int64_t n = static_cast<int64_t>(tokens.size());
     const Tensor input = ctx_.keep(Dtype::kI32, {n});
     ctx_.backend.copy_from_host(tokens.data(), Out(input));
-    const Tensor h = cached_ ? runtime_.model().forward_cached(ctx_, input, cache_) : forward(input, n);
-    const Tensor logits = runtime_.model().logits(ctx_, h.slice_rows(n - 1, 1));
+    const Tensor h = cached_ ? runtime_.decoder().forward_cached(ctx_, input, cache_) : forward(input, n);
+    const Tensor logits = runtime_.decoder().logits(ctx_, h.slice_rows(n - 1, 1));
     const Tensor wide = ctx_.temporary(Dtype::kF64, logits.shape());
     ctx_.backend.convert(Out(wide), logits);
     std::vector<double> result(static_cast<size_t>(wide.elements()));
@@ -74,9 +74,14 @@ int32_t sample(const std::vector<double>& logits, const GenerateOptions& options
   std::vector<double> cumulative(order.size());
   double sum = 0;
   for (size_t i = 0; i < order.size(); ++i) cumulative[i] = sum += std::exp((logits[static_cast<size_t>(order[i])] - largest) / options.temperature);
+  if (options.top_p < 1) {
+    const auto reaches = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * sum);
+    cumulative.resize(std::min(cumulative.size(), static_cast<size_t>(reaches - cumulative.begin()) + 1));
+    sum = cumulative.back();
+  }
   const double point = sum * static_cast<double>(Random(options.seed, Purpose::kSampling, 0, 0, index).word(0, 0)) * 0x1p-32;
   const auto place = std::upper_bound(cumulative.begin(), cumulative.end(), point);
-  return order[std::min(order.size() - 1, static_cast<size_t>(place - cumulative.begin()))];
+  return order[std::min(cumulative.size() - 1, static_cast<size_t>(place - cumulative.begin()))];
 }
 
 void generate(Runtime& runtime, const std::vector<int32_t>& prompt, const GenerateOptions& options, const std::function<void(int32_t)>& on_token) {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include "comm/agree.h"
@@ -19,6 +21,13 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 
 double wall_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
+void make_directory(const std::string& path) {
+  std::error_code failed;
+  std::filesystem::create_directories(path, failed);
+  if (failed)
+    throw Error(ExitCode::kInputOutput, fmt::format("cannot create {}: {}; check the room on the disk and whose the folder is", path, failed.message()));
+}
+
 // Runs `work` on rank 0 and turns its failure into a value, so that the rank stays in step with the others.
 std::optional<Error> attempt(const std::function<void()>& work) {
   try {
@@ -31,7 +40,9 @@ std::optional<Error> attempt(const std::function<void()>& work) {
 
 }  // namespace
 
-Run::Run(Trainer& trainer, Batches& batches, EvaluationBatches* heldout, RunDirectory* directory, RunOptions options, const std::atomic<bool>& stop, Say say)
+std::string best_directory(const std::string& run) { return run + "/best"; }
+
+Run::Run(Trainer& trainer, BatchSource& batches, EvaluationSource* heldout, RunDirectory* directory, RunOptions options, const std::atomic<bool>& stop, Say say)
     : trainer_(trainer), batches_(batches), heldout_(heldout), directory_(directory), options_(std::move(options)), stop_(stop), say_(std::move(say)) {}
 
 void Run::start(bool resume, int threads) {
@@ -44,6 +55,7 @@ void Run::start(bool resume, int threads) {
   if (loaded) {
     trainer_.resume({loaded->info.step, loaded->info.skips, loaded->info.tokens});
     saved_step_ = loaded->info.step;
+    best_ = loaded->info.best;
   } else {
     trainer_.initialise(threads);
   }
@@ -69,20 +81,20 @@ ExitCode Run::train() {
   if (options_.trace) trace.record(int64_t{1} << 20);
   const Clock::time_point begin = Clock::now();
   bool stopped = false;
-  while (!stopped && trainer_.progress().step < options_.steps) {
+  while (!stopped && !finished()) {
     trace.clear();
     const Clock::time_point step_begin = Clock::now();
     const StepReport report = trainer_.step(batches_);
     const double seconds = seconds_since(step_begin);
     const std::optional<Error> failure = attempt([&] { report_step(report, seconds, seconds_since(begin)); });
     stopped = agree_on_step(failure);
-    if (due(options_.evaluate_every)) report_heldout();
+    if (evaluation_due()) evaluate_heldout();
     if (stopped || due(options_.checkpoint_every)) save();
   }
   if (trainer_.progress().step != saved_step_) save();
   if (options_.trace) write_trace_file();
   if (first_rank()) progress_->finish();
-  return stopped && trainer_.progress().step < options_.steps ? ExitCode::kPreempted : ExitCode::kOk;
+  return stopped && !finished() ? ExitCode::kPreempted : ExitCode::kOk;
 }
 
 // One small integer collective in a good step; the sentence travels only when there is one.
@@ -132,30 +144,73 @@ void Run::report_step(const StepReport& report, double seconds, double elapsed_s
   progress_->show(line, trainer_.progress().step - first_step_, elapsed_seconds);
 }
 
-void Run::report_heldout() {
-  if (heldout_ == nullptr) return;
-  const EvaluationReport report = evaluate(trainer_.runtime(), *heldout_);
-  if (!first_rank()) return;
-  progress_->finish();
-  const std::string bits = options_.whole_heldout ? fmt::format(", bits per byte {:.4f}", report.bits_per_byte(options_.heldout_bytes)) : "";
-  say_(fmt::format("step {}: held-out loss {:.4f}, perplexity {:.2f}, accuracy {:.4f}{}", trainer_.progress().step, report.loss(), report.perplexity(),
-                   report.accuracy(), bits));
+bool Run::evaluation_due() const {
+  const int64_t step = trainer_.progress().step;
+  const bool epoch_end = std::binary_search(options_.epoch_ends.begin(), options_.epoch_ends.end(), step);
+  return heldout_ != nullptr && (due(options_.evaluate_every) || epoch_end || step == options_.steps);
 }
 
-void Run::save() {
-  Communicator& communicator = trainer_.runtime().parts().communicator;
-  Span span(trainer_.runtime().parts().trace, SpanKind::kFile, "checkpoint");
+// The report is the same bits on every rank, so all decide alike which evaluation is the best and when to end.
+void Run::evaluate_heldout() {
+  const EvaluationReport report = evaluate(trainer_.runtime(), *heldout_);
+  report_heldout(report);
+  ++best_.since;
+  const bool better = std::isfinite(report.loss()) && (best_.step == 0 || report.loss() < best_.loss);
+  if (better) best_ = {trainer_.progress().step, report.loss(), 0};
+  if (better && options_.keep_best) save_best();
+  if (!out_of_patience() || !first_rank()) return;
+  say_(fmt::format("no better held-out loss than {:.4f} at step {} in {} evaluations: the run ends", best_.loss, best_.step, best_.since));
+}
+
+void Run::report_heldout(const EvaluationReport& report) {
+  if (!first_rank()) return;
+  progress_->finish();
+  const int64_t step = trainer_.progress().step;
+  const auto epoch = std::lower_bound(options_.epoch_ends.begin(), options_.epoch_ends.end(), step);
+  const bool epoch_end = epoch != options_.epoch_ends.end() && *epoch == step;
+  std::string text = fmt::format("step {}", step);
+  if (epoch_end) text += fmt::format(", epoch {} of {}", epoch - options_.epoch_ends.begin() + 1, options_.epoch_ends.size());
+  text += fmt::format(": held-out loss {:.4f}", report.loss());
+  if (report.classes.empty()) text += fmt::format(", perplexity {:.2f}", report.perplexity());
+  text += fmt::format(", accuracy {:.4f}", report.accuracy());
+  if (!report.classes.empty()) text += fmt::format(", macro F1 {:.4f}", report.macro_f1());
+  if (report.classes.empty() && options_.whole_heldout) text += fmt::format(", bits per byte {:.4f}", report.bits_per_byte(options_.heldout_bytes));
+  say_(text);
+}
+
+StateInfo Run::info() const {
   StateInfo info = options_.info;
   const Trainer::Progress& progress = trainer_.progress();
   info.step = progress.step;
   info.cursor = progress.step;
   info.skips = progress.skips;
   info.tokens = progress.tokens;
-  const SavedCheckpoint saved = save_checkpoint(communicator, options_.directory, trainer_.state(), info, {.keep = options_.keep});
-  saved_step_ = progress.step;
+  info.best = best_;
+  return info;
+}
+
+void Run::save() {
+  Communicator& communicator = trainer_.runtime().parts().communicator;
+  Span span(trainer_.runtime().parts().trace, SpanKind::kFile, "checkpoint");
+  const SavedCheckpoint saved = save_checkpoint(communicator, options_.directory, trainer_.state(), info(), {.keep = options_.keep});
+  saved_step_ = trainer_.progress().step;
   if (!first_rank()) return;
   progress_->finish();
   say_(fmt::format("saved {}, state digest {}", saved.directory, saved.state_digest));
+}
+
+// Only what eval, predict and generate read: a run is resumed from its newest checkpoint.
+void Run::save_best() {
+  Communicator& communicator = trainer_.runtime().parts().communicator;
+  Span span(trainer_.runtime().parts().trace, SpanKind::kFile, "best checkpoint");
+  const std::string directory = best_directory(options_.directory);
+  agree_on(communicator, {"best checkpoint", -1}, [&] {
+    if (first_rank()) make_directory(directory);
+  });
+  State state = trainer_.state();
+  std::erase_if(state, [](const StateTensor& tensor) { return tensor.name.starts_with(kOptimizerPrefix); });
+  const SavedCheckpoint saved = save_checkpoint(communicator, directory, state, info(), {.keep = 1});
+  if (first_rank()) say_(fmt::format("best so far: saved {}", saved.directory));
 }
 
 // Every rank's events become text at home and travel to rank 0 as bytes.
@@ -169,8 +224,8 @@ void Run::write_trace_file() {
   int64_t total = 0;
   for (int64_t count : words) total += count;
   std::string all(static_cast<size_t>(total) * 4, ' ');
-  parts.communicator.all_gather({"trace", -1}, Tensor(text.data(), Dtype::kI32, {static_cast<int64_t>(text.size() / 4)}), Tensor(all.data(), Dtype::kI32, {total}),
-                                words);
+  parts.communicator.all_gather({"trace", -1}, Tensor(text.data(), Dtype::kI32, {static_cast<int64_t>(text.size() / 4)}),
+                                Tensor(all.data(), Dtype::kI32, {total}), words);
   agree_on(parts.communicator, {"trace", -1}, [&] {
     if (!first_rank()) return;
     std::vector<std::string> ranks;

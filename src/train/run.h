@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/run_directory.h"
@@ -19,24 +20,31 @@ namespace switchyard {
 
 struct RunOptions {
   std::string directory;
-  int64_t steps = 0;             // the run ends when so many are done
-  int64_t checkpoint_every = 0;  // steps; 0: only at the end
-  int keep = 0;                  // checkpoints
-  int64_t evaluate_every = 0;    // steps; 0: never
-  int64_t log_every = 1;         // steps
-  int64_t heldout_bytes = 0;     // of the text before tokenizing, for bits per byte
-  bool whole_heldout = true;     // the evaluation batches cover all of it
-  bool trace = false;            // write trace.json at the end
-  StateInfo info;                // seed, config, precision, code, ranks: what a checkpoint says beside progress
+  int64_t steps = 0;                // the run ends when so many are done
+  std::vector<int64_t> epoch_ends;  // ascending: steps after which a pass over the examples is complete
+  int64_t patience = 0;             // the run ends when so many evaluations in a row were no better than the best one; 0: never
+  int64_t checkpoint_every = 0;     // steps; 0: only at the end
+  int keep = 0;                     // checkpoints
+  int64_t evaluate_every = 0;       // steps; 0: only at the ends of epochs
+  bool keep_best = false;           // keep the weights of the best evaluation, too
+  int64_t log_every = 1;            // steps
+  int64_t heldout_bytes = 0;        // of the text before tokenizing, for bits per byte
+  bool whole_heldout = true;        // the evaluation batches cover all of it
+  bool trace = false;               // write trace.json at the end
+  StateInfo info;                   // seed, config, precision, code, ranks: what a checkpoint says beside progress
 };
+
+// Where a run keeps the weights of its best evaluation: a directory like a run's, with its newest checkpoint the best.
+std::string best_directory(const std::string& run);
 
 // What a run tells its user; called on rank 0 only.
 using Say = std::function<void(const std::string& sentence)>;
 
 class Run {
  public:
-  // `directory` is null on all ranks but 0. `heldout` may be null. `stop` is set by a signal handler.
-  Run(Trainer& trainer, Batches& batches, EvaluationBatches* heldout, RunDirectory* directory, RunOptions options, const std::atomic<bool>& stop, Say say);
+  // `directory` is null on all ranks but 0. `heldout` may be null: then nothing is evaluated. `stop` is set by a signal
+  // handler.
+  Run(Trainer& trainer, BatchSource& batches, EvaluationSource* heldout, RunDirectory* directory, RunOptions options, const std::atomic<bool>& stop, Say say);
 
   // Loads the newest whole checkpoint, or starts with initial weights. Collective.
   void start(bool resume, int threads);
@@ -48,21 +56,29 @@ class Run {
   bool agree_on_step(const std::optional<Error>& mine);
   StepMetrics metrics(const StepReport& report, double seconds) const;
   void report_step(const StepReport& report, double seconds, double elapsed_seconds);
-  void report_heldout();
+  // The hold-out is evaluated every so many steps, after each epoch and after the last step.
+  bool evaluation_due() const;
+  void evaluate_heldout();
+  void report_heldout(const EvaluationReport& report);
+  StateInfo info() const;
   void save();
+  void save_best();
+  bool out_of_patience() const { return options_.patience > 0 && best_.since >= options_.patience; }
+  bool finished() const { return trainer_.progress().step >= options_.steps || out_of_patience(); }
   void write_trace_file();
   bool due(int64_t every) const { return every > 0 && trainer_.progress().step % every == 0; }
   bool first_rank() const { return trainer_.runtime().parts().grid.rank() == 0; }
 
   Trainer& trainer_;
-  Batches& batches_;
-  EvaluationBatches* heldout_;
+  BatchSource& batches_;
+  EvaluationSource* heldout_;
   RunDirectory* directory_;
   RunOptions options_;
   const std::atomic<bool>& stop_;
   Say say_;
   int64_t first_step_ = 0;
   int64_t saved_step_ = -1;
+  BestEvaluation best_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<EventWriter> events_;
   std::unique_ptr<Progress> progress_;

@@ -12,7 +12,11 @@ namespace {
 // Arenas that grow block by block waste what is left of every block, so each begins with what a micro-batch needs.
 ArenaBytes arenas_of(const Runtime::Options& options, const Grid& grid) {
   const TrainOptions& train = options.train;
-  return arena_bytes(options.model, {.ranks = grid.size(), .lanes = train.lanes, .accumulate = train.accumulate, .sequences = train.sequences, .precision = options.precision,
+  return arena_bytes(options.model, {.ranks = grid.size(),
+                                     .lanes = train.lanes,
+                                     .accumulate = train.accumulate,
+                                     .sequences = train.sequences,
+                                     .precision = options.precision,
                                      .moments = options.moments});
 }
 
@@ -21,9 +25,10 @@ ArenaBytes arenas_of(const Runtime::Options& options, const Grid& grid) {
 Runtime::Runtime(const Parts& parts, const Options& options)
     : parts_(parts),
       precision_(options.precision),
-      model_(options.model, parts.communicator, parts.grid),
+      model_(make_model(options.model, parts.communicator, parts.grid)),
       store_(parts.backend, parts.grid, {.precision = options.precision, .moments = options.moments, .training = options.training},
-             [this](const ParameterVisitor& visitor) { model_.visit(visitor); }),
+             [this](const ParameterVisitor& visitor) { model_->visit(visitor); }),
+      routers_([this](const RouterStateVisitor& visitor) { model_->visit_routers(visitor); }),
       saved_("saved", arenas_of(options, parts.grid).saved),
       scratch_("scratch", arenas_of(options, parts.grid).scratch) {}
 
@@ -32,13 +37,36 @@ Context Runtime::context(const MicroBatch& batch, uint64_t seed, int64_t step, b
   return Context{parts_.backend, saved_, scratch_, precision_, parts_.trace, key, training, routes_};
 }
 
+Decoder& Runtime::decoder() {
+  auto* decoder = dynamic_cast<Decoder*>(model_.get());
+  check(decoder != nullptr, "Runtime::decoder: the model is no decoder");
+  return *decoder;
+}
+
+Classifier& Runtime::classifier() {
+  auto* classifier = dynamic_cast<Classifier*>(model_.get());
+  check(classifier != nullptr, "Runtime::classifier: the model is no classifier");
+  return *classifier;
+}
+
+State Runtime::state(const std::vector<std::string>& moments) const {
+  State all = store_.state(moments);
+  for (StateTensor& tensor : routers_.state(parts_.grid.rank())) all.push_back(std::move(tensor));
+  return all;
+}
+
+void Runtime::share() {
+  routers_.share(parts_.communicator);
+  store_.publish(parts_.communicator, parts_.trace);
+}
+
 OutboxSizes outbox_sizes(const ModelOptions& model, const TrainOptions& train, Precision precision, int ranks) {
   if (ranks == 1) return {};
   const auto self = make_self_communicator({});
   const Grid grid(0, 1, 1);
-  Decoder described(model, *self, grid);
+  const auto described = make_model(model, *self, grid);
   int64_t dense = 0, largest = 0;
-  described.visit([&](Parameter& parameter) {
+  described->visit([&](Parameter& parameter) {
     if (parameter.kind != ParameterKind::kDense) return;
     dense += parameter.shape.elements();
     largest = std::max(largest, parameter.shape.elements());
@@ -47,7 +75,8 @@ OutboxSizes outbox_sizes(const ModelOptions& model, const TrainOptions& train, P
   constexpr int64_t kCheckpointBuffer = int64_t{4} << 20;  // of SaveOptions
   OutboxSizes sizes;
   sizes.bucket_bytes = std::max(kCheckpointBuffer, std::min(dense * size_of(precision.exact), bucket));
-  sizes.exchange_bytes = model.moe.experts > 1 ? exchange_bytes(model.moe, train.sequences * train.sequence_length, model.width, ranks, precision.activation) : 0;
+  sizes.exchange_bytes =
+      model.moe.experts > 1 ? exchange_bytes(model.moe, train.sequences, train.sequence_length, model.width, ranks, precision.activation) : 0;
   return sizes;
 }
 

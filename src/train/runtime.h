@@ -1,13 +1,17 @@
-// Runtime: a model with memory on this rank. Training, evaluation and generation all work on one.
+// Runtime: a model with memory on this rank. Training, evaluation, generation and prediction all work on one.
 #pragma once
+
+#include <memory>
 
 #include "comm/communicator.h"
 #include "comm/grid.h"
 #include "src/base/trace.h"
 #include "src/layers/context.h"
+#include "src/model/classifier.h"
 #include "src/model/decoder.h"
 #include "src/train/options.h"
 #include "src/train/parameter_store.h"
+#include "src/train/router_states.h"
 
 namespace switchyard {
 
@@ -37,19 +41,28 @@ class Runtime {
 
   const Parts& parts() const { return parts_; }
   Precision precision() const { return precision_; }
-  Decoder& model() { return model_; }
+  Model& model() { return *model_; }
+  // For what only one kind of model can do. Throw InternalError if the model is of the other kind.
+  Decoder& decoder();
+  Classifier& classifier();
   ParameterStore& store() { return store_; }
+  RouterStates& routers() { return routers_; }
+  // What a checkpoint holds: weights, the moments of these names, and what routers remember.
+  State state(const std::vector<std::string>& moments) const;
+  // Brings what has been initialised or loaded to every rank, in the forms that are read. Collective.
+  void share();
   Arena& saved() { return saved_; }
   Arena& scratch() { return scratch_; }
-  Decoder::Saved& state() { return state_; }  // of the micro-batch at hand
+  Model::Saved& state() { return state_; }  // of the micro-batch at hand
 
  private:
   Parts parts_;
   Precision precision_;
-  Decoder model_;
+  std::unique_ptr<Model> model_;
   ParameterStore store_;
+  RouterStates routers_;
   Arena saved_, scratch_;
-  Decoder::Saved state_;
+  Model::Saved state_;
   RouteBook* routes_ = nullptr;
 };
 

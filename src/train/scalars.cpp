@@ -5,12 +5,12 @@
 #include "comm/scalars.h"
 
 namespace switchyard {
-ScalarBoard::ScalarBoard(const Decoder& model, const Grid& grid)
+ScalarBoard::ScalarBoard(const Model& model, const Grid& grid)
     : grid_(grid), experts_(static_cast<size_t>(model.options().moe.experts)), moe_layers_(static_cast<size_t>(model.moe_layers())) {
   counts_.assign(moe_layers_ * 2 * experts_, 0);
 }
 
-void ScalarBoard::put(const std::vector<double>& extra, const Decoder& model, const Decoder::Saved& saved) {
+void ScalarBoard::put(const std::vector<double>& extra, const Model& model, const Model::Saved& saved) {
   partials_.insert(partials_.end(), extra.begin(), extra.end());
   model.for_each_moe(saved, [&](int layer, const MoeLayer::Saved& moe) {
     const RouterStatistics& statistics = moe.statistics();

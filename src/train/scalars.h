@@ -6,7 +6,7 @@
 
 #include "comm/communicator.h"
 #include "comm/grid.h"
-#include "src/model/decoder.h"
+#include "src/model/model.h"
 #include "src/train/parameter_store.h"
 
 namespace switchyard {
@@ -17,7 +17,7 @@ struct LayerReport {
   std::vector<int64_t> kept;       // [E]
   int64_t tokens = 0;              // that were routed; padding is not
   int64_t dropped = 0;
-  double entropy = 0;              // mean over tokens, nats
+  double entropy = 0;  // mean over tokens, nats
 
   // [E] fraction of the routed tokens that chose each expert; of all that were dropped. 0 where none was routed.
   std::vector<double> load() const {
@@ -34,12 +34,12 @@ struct LayerReport {
 // One vector of partials per (accumulation, lane), added accumulations outside, lanes inside.
 class ScalarBoard {
  public:
-  ScalarBoard(const Decoder& model, const Grid& grid);
+  ScalarBoard(const Model& model, const Grid& grid);
 
   void begin() { partials_.clear(), counts_.assign(counts_.size(), 0); }
   // The micro-batch that has just been worked on; `extra` come first in its vector. Every rank puts as often, in the same
   // order: rounds of lanes inside.
-  void put(const std::vector<double>& extra, const Decoder& model, const Decoder::Saved& saved);
+  void put(const std::vector<double>& extra, const Model& model, const Model::Saved& saved);
   // Sums of `extra`, over all lanes. Collective. Lanes from grid.lanes() on count nothing.
   std::vector<double> collect(Communicator& communicator, std::vector<LayerReport>& layers);
 

@@ -19,10 +19,10 @@ void Trainer::initialise(int threads) {
 
 void Trainer::resume(const Progress& progress) {
   progress_ = progress;
-  runtime_.store().publish(runtime_.parts().communicator, runtime_.parts().trace);
+  runtime_.share();
 }
 
-StepReport Trainer::step(Batches& batches) {
+StepReport Trainer::step(BatchSource& batches) {
   const Parts& parts = runtime_.parts();
   StepReport report;
   report.step = progress_.step;
@@ -51,15 +51,15 @@ StepReport Trainer::step(Batches& batches) {
 
 void Trainer::micro_batch(const MicroBatch& batch, const Counts& counts) {
   const Arena::Mark saved(runtime_.saved()), scratch(runtime_.scratch());
-  const Decoder& model = runtime_.model();
-  Decoder::Saved& state = runtime_.state();
+  const Model& model = runtime_.model();
+  Model::Saved& state = runtime_.state();
   Context ctx = runtime_.context(batch, options_.train.seed, progress_.step, true);
   sink_.begin(static_cast<int>(batch.accumulation), static_cast<int>(batch.lane));
-  const Tensor h = model.forward(ctx, batch, counts, state);                     // [T, D]; T = 0 on an empty lane
-  const Tensor dh = model.loss_backward(ctx, h, batch, counts, state, sink_);  // first use of the tied table
+  const Tensor h = model.forward(ctx, batch, counts, state);                   // [T, D]; T = 0 on an empty lane
+  const Tensor dh = model.loss_backward(ctx, h, batch, counts, state, sink_);  // the head, there and back
   const MicroBatchLoss loss = model.losses(ctx, state);
   board_.put({loss.cross_entropy, loss.balance, loss.router_z}, model, state);
-  model.backward(ctx, dh, state, sink_);  // last use of the tied table
+  model.backward(ctx, dh, state, sink_);
   sink_.end();
 }
 
@@ -84,13 +84,14 @@ void Trainer::update(StepReport& report) {
     const Update now{report.learning_rate, report.clip, progress_.step - progress_.skips + 1};
     for (const OwnedBlock& block : runtime_.store().owned()) optimizer_->apply(parts.backend, block, now, {});
   }
+  runtime_.routers().advance(report.layers);
   runtime_.store().publish(parts.communicator, parts.trace);  // owners' new values to all ranks
 }
 
 State Trainer::state() {
   std::vector<std::string> moments;
   for (int i = 0; i < optimizer_->moments(); ++i) moments.emplace_back(optimizer_->moment_name(i));
-  return runtime_.store().state(moments);
+  return runtime_.state(moments);
 }
 
 void Trainer::write_digests(const StepReport& report) {

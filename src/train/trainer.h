@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "src/checkpoint/state.h"
-#include "src/data/batches.h"
+#include "src/data/batch_source.h"
 #include "src/optim/optimizer.h"
 #include "src/optim/schedule.h"
 #include "src/train/digests.h"
@@ -45,16 +45,16 @@ class Trainer {
 
   // Initial weights, and their forms. Collective.
   void initialise(int threads);
-  // The forms of weights that have been loaded. Collective.
+  // After loading into state(): brings it to every rank. Collective.
   void resume(const Progress& progress);
   // One step. Collective; ends with the same report on every rank.
-  StepReport step(Batches& batches);
+  StepReport step(BatchSource& batches);
   // Writes gradients, loss, weights and moments of every step. Null: stop. The writer must outlive its use.
   void watch(DigestWriter* digests) { digests_ = digests; }
 
   Runtime& runtime() { return runtime_; }
   const Progress& progress() const { return progress_; }
-  State state();  // weights and moments
+  State state();  // weights, moments, and what routers remember
   int64_t gradient_bytes() const { return sink_.reserved_bytes(); }
 
  private:

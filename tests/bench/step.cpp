@@ -23,6 +23,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/cli/app.h"
+#include "src/cli/run_data.h"
 #include "src/cli/workplace.h"
 #include "src/config/build.h"
 #include "src/train/trainer.h"
@@ -62,14 +63,14 @@ int64_t peak_kib() {
 }
 
 void dump_windows(const Config& config, const std::string& path) {
-  const Dataset data = open_data(config);
-  Batches batches(*data.train, batch_options(config));
+  const RunData data(config);
+  const auto batches = data.train(config);
   std::ofstream file(path, std::ios::binary);
   const int64_t s = config.model().sequence_length();
   for (int64_t step = 0; step < kDumpSteps; ++step) {
     for (int a = 0; a < config.train().accumulate(); ++a) {
       for (int w = 0; w < config.train().lanes(); ++w) {
-        const MicroBatch batch = batches.at(step, a, w);
+        const MicroBatch batch = batches->at(step, a, w);
         for (int64_t b = 0; b < batch.sequences; ++b) {
           file.write(reinterpret_cast<const char*>(batch.tokens.get<int32_t>() + b * s), s * 4);
           file.write(reinterpret_cast<const char*>(batch.targets.get<int32_t>() + (b + 1) * s - 1), 4);
@@ -86,7 +87,7 @@ struct Block {
 };
 
 // At least `seconds` of whole steps; every rank does as many.
-Block timed_block(Trainer& trainer, Batches& batches, Communicator& communicator, int64_t steps) {
+Block timed_block(Trainer& trainer, BatchSource& batches, Communicator& communicator, int64_t steps) {
   Block block;
   communicator.barrier({"block", -1});
   const double begin = now();
@@ -138,11 +139,12 @@ ExitCode bench(const MpiSession& session, const Arguments& arguments) {
     dump_windows(config, arguments.dump);
     return ExitCode::kOk;
   }
-  const Dataset data = open_data(config);
+  const RunData data(config);
   Workplace workplace(session, config, false, *make_log(session.rank()));
   const Parts parts = workplace.parts();
   Trainer trainer(parts, {train_options(config), optimizer_options(config), schedule_options(config), model_options(config), precision(config)});
-  Batches batches(*data.train, batch_options(config));
+  const auto source = data.train(config);
+  BatchSource& batches = *source;
   trainer.initialise(workplace.threads());
 
   StepReport report = trainer.step(batches);

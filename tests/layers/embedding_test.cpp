@@ -7,7 +7,7 @@ namespace {
 
 void check_gradients(double rate) {
   LayerCheck check;
-  EmbeddingLayer layer = EmbeddingLayer::make("test", 9, 4, 5, 1.0, rate);
+  EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .positions = 4, .width = 5, .dropout = rate});
   layer.visit(check.store.visitor());
   check.store.fill(1);
   const Tensor tokens = check.bench.integers({3, 8, 3, 0, 1, 3});  // two sequences of three; the table has four positions
@@ -26,7 +26,7 @@ TEST(Embedding, GradientsAreSlopesUnderDropout) { check_gradients(0.3); }
 
 TEST(Embedding, RowsAreTokenPlusPosition) {
   LayerCheck check;
-  EmbeddingLayer layer = EmbeddingLayer::make("test", 9, 4, 5, 1.0, 0);
+  EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .positions = 4, .width = 5, .dropout = 0});
   layer.visit(check.store.visitor());
   check.store.fill(1);
   const std::vector<int32_t> tokens = {3, 8, 0, 1};
@@ -43,7 +43,7 @@ TEST(Embedding, RowsAreTokenPlusPosition) {
 // <A x, y> = <x, A' y> with x both tables.
 TEST(Embedding, BackwardIsTheAdjointOfForward) {
   LayerCheck check;
-  EmbeddingLayer layer = EmbeddingLayer::make("test", 9, 3, 5, 1.0, 0.4);
+  EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .positions = 3, .width = 5, .dropout = 0.4});
   layer.visit(check.store.visitor());
   check.store.fill(1);
   EmbeddingLayer::Saved saved;
@@ -58,7 +58,7 @@ TEST(Embedding, BackwardIsTheAdjointOfForward) {
 
 TEST(Embedding, TokensOfAnEmptyLaneGiveZeroGradients) {
   LayerCheck check;
-  EmbeddingLayer layer = EmbeddingLayer::make("test", 9, 3, 5, 1.0, 0.4);
+  EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .positions = 3, .width = 5, .dropout = 0.4});
   layer.visit(check.store.visitor());
   check.store.fill(1);
   EmbeddingLayer::Saved saved;
@@ -71,7 +71,7 @@ TEST(Embedding, TokensOfAnEmptyLaneGiveZeroGradients) {
 
 TEST(Embedding, RefusesAPositionOutsideItsTable) {
   LayerCheck check;
-  EmbeddingLayer layer = EmbeddingLayer::make("test", 9, 3, 5, 1.0, 0);
+  EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .positions = 3, .width = 5, .dropout = 0});
   layer.visit(check.store.visitor());
   EmbeddingLayer::Saved saved;
   EXPECT_THROW(layer.forward(check.ctx(), check.bench.integers({1, 2}), 2, saved, 2), InternalError);

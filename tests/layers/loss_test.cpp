@@ -13,7 +13,7 @@ constexpr int64_t kVocabulary = 7, kWidth = 3;
 // The tied table, as the embedding has it; here its only use is the head's.
 struct HeadCheck {
   explicit HeadCheck(Precision precision = kPrecisionF64) : check(precision) {
-    embedding = EmbeddingLayer::make("test", kVocabulary, 2, kWidth, 1.0, 0);
+    embedding = EmbeddingLayer::make("test", {.vocabulary = kVocabulary, .positions = 2, .width = kWidth});
     embedding.token.uses = 1;
     check.store.add(embedding.token);
     check.store.fill(1);
