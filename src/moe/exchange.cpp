@@ -150,8 +150,16 @@ int64_t Exchange::bytes_to_peers(const std::vector<Segment>& segments, const Ten
   return rows * tensor.columns() * size_of(tensor.dtype());
 }
 
-int64_t exchange_bytes(const MoeOptions& options, int64_t tokens, int64_t width, int ranks, Dtype dtype) {
+namespace {
+
+// Of one outbox at most.
+int64_t most_rows(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int ranks) {
   const int64_t hosted = divide_up(options.experts, ranks);
+  if (options.router == RouterKind::kSoft) {  // every slot travels
+    const int64_t of_expert = checked_multiply(sequences, options.soft_slots);
+    return std::max(checked_multiply(options.experts, of_expert), checked_multiply(ranks, checked_multiply(hosted, round_up(of_expert, kRowMultiple))));
+  }
+  const int64_t tokens = checked_multiply(sequences, sequence_length);
   const int64_t group = group_tokens_of(options, tokens);
   const int64_t groups = divide_up(tokens, group);
   int64_t rows = 0;
@@ -165,6 +173,13 @@ int64_t exchange_bytes(const MoeOptions& options, int64_t tokens, int64_t width,
         std::min(checked_multiply(hosted, round_up(of_expert, kRowMultiple)), checked_add(entries, checked_multiply(hosted, kRowMultiple - 1)));
     rows = std::max(rows, checked_multiply(ranks, of_lane));
   }
+  return rows;
+}
+
+}  // namespace
+
+int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, int ranks, Dtype dtype) {
+  const int64_t rows = most_rows(options, sequences, sequence_length, ranks);
   const int64_t counts = checked_multiply(options.experts, size_of(Dtype::kI32));
   return std::max(counts, checked_multiply(checked_multiply(rows, width), size_of(dtype)));
 }

@@ -93,8 +93,9 @@ class Exchange {
   std::vector<ExpertRange> hosted_;  // [P]
 };
 
-// The largest outbox that an exchange asks for with micro-batches of `tokens` tokens of `width` numbers of `dtype`, in
-// training and at evaluation: OutboxSizes::exchange_bytes. Without drops one rank may have to return the rows of all.
-int64_t exchange_bytes(const MoeOptions& options, int64_t tokens, int64_t width, int ranks, Dtype dtype);
+// The largest outbox that an exchange asks for with micro-batches of `sequences` sequences, whose tokens are `width`
+// numbers of `dtype`, in training and at evaluation: OutboxSizes::exchange_bytes. Without drops one rank may have to return
+// the rows of all.
+int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, int ranks, Dtype dtype);
 
 }  // namespace switchyard

@@ -208,7 +208,7 @@ TEST(ExchangeBytes, AreEnoughForTheWorstRouteAndNotMoreThanItNeeds) {
   MoeOptions options{.experts = 4, .eval_capacity_factor = 0};
   constexpr int kRanks = 2;
   constexpr int64_t kTokens = 50;
-  const int64_t bytes = exchange_bytes(options, kTokens, kWidth, kRanks, Dtype::kF64);
+  const int64_t bytes = exchange_bytes(options, 1, kTokens, kWidth, kRanks, Dtype::kF64);
   const int64_t needed = kRanks * round_up(kTokens, kRowMultiple) * kWidth * 8;
   EXPECT_GE(bytes, needed);
   EXPECT_LE(bytes, needed + kRanks * 2 * kRowMultiple * kWidth * 8) << "beyond the tokens only the padding of two hosted experts is due";
@@ -229,9 +229,15 @@ TEST(ExchangeBytes, AreEnoughForTheWorstRouteAndNotMoreThanItNeeds) {
 TEST(ExchangeBytes, AreBoundedByCapacityWhereTokensAreDropped) {
   MoeOptions options{.experts = 8, .capacity_factor = 1.0, .eval_capacity_factor = 1.0};
   // 1,024 tokens: 128 slots an expert. One of 4 ranks hosts 2 experts and sees 4 lanes.
-  EXPECT_EQ(exchange_bytes(options, 1024, 16, 4, Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, 4, Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
   options.group_tokens = 256;  // 4 groups of 32 slots: the same
-  EXPECT_EQ(exchange_bytes(options, 1024, 16, 4, Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, 4, Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
+}
+
+TEST(ExchangeBytes, AreThoseOfAllSlotsInSoftMoe) {
+  const MoeOptions options{.experts = 8, .router = RouterKind::kSoft, .soft_slots = 5};
+  // An expert has 20 rows from each of 4 lanes, which take the place of 32; of 8 experts a rank hosts 2.
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, 4, Dtype::kBF16), 4 * 2 * 32 * 16 * 2);
 }
 
 TEST(Exchange, ThrowsWhereCommunicatorAndGridDiffer) {

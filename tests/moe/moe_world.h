@@ -45,6 +45,8 @@ struct Case {
 
   // What multiplies token t's input.
   std::function<double(int64_t t)> x_scale = [](int64_t) { return 1; };
+  // Sets what the router remembers of earlier steps.
+  std::function<void(RouterState&)> remember = [](RouterState&) {};
 
   // Inputs and experts' weights are BF16 numbers and the router's are F32 numbers, whatever the precision: so that the
   // brute-force reference sees what a model in BF16 sees.

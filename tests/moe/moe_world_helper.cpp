@@ -135,6 +135,7 @@ Rank::Rank(const Case& the_case, Communicator& communicator)
       layer("moe", 3, the_case.shape, the_case.options, communicator, grid),
       weights(layer, *backend, the_case, grid) {
   ctx.key.seed = the_case.seed;
+  c.remember(layer.router_state());
 }
 
 void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
