@@ -131,6 +131,19 @@ TEST(Tokenize, BadInputHasItsExitCode) {
   expect_refusal(run_program({"tokenize", folder.path("text")}), 2);
 }
 
+TEST(Generate, DrawsOutsideTheirRangeAreRefused) {
+  const Folder folder;
+  const auto refusal = [&](const std::string& option, const std::string& value) {
+    return expect_refusal(run_program({"generate", folder.path(""), option, value}), 2);
+  };
+  for (const std::string value : {"0", "-0.5", "1.01", "nan", "inf", "half", "0.5x", ""}) EXPECT_THAT(refusal("--top-p", value), HasSubstr("--top-p")) << value;
+  EXPECT_THAT(refusal("--top-p", "0"), HasSubstr("expected a number above 0 and at most 1, found 0"));
+  for (const std::string value : {"-1", "101", "nan"}) EXPECT_THAT(refusal("--temperature", value), HasSubstr("--temperature")) << value;
+  EXPECT_THAT(refusal("--top-k", "-1"), HasSubstr("--top-k"));
+  // A right one reaches the run, which is not there.
+  EXPECT_THAT(expect_refusal(run_program({"generate", folder.path("missing"), "--top-p", "0.9"}), 74), HasSubstr("missing"));
+}
+
 TEST(Inspect, DirectoriesWithoutACheckpointAreNamed) {
   const Folder folder;
   EXPECT_THAT(expect_refusal(run_program({"inspect", folder.path("missing")}), 74), HasSubstr("is no directory"));

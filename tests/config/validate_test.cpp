@@ -57,6 +57,20 @@ TEST(ConfigValidate, RatesStayBelowOne) {
   EXPECT_THAT(refusal({"optimizer.epsilon=0"}), HasSubstr("must be greater than 0 and at most 1"));
 }
 
+TEST(ConfigValidate, RelativeBucketsNeedDistances) {
+  EXPECT_THAT(refusal({"model.relative_buckets=3"}), HasSubstr("model.relative_buckets is 3 but must be between 4 and 256"));
+  EXPECT_THAT(refusal({"model.relative_distance=16"}), HasSubstr("model.relative_distance is 16 but must be above half of model.relative_buckets, 32"));
+  accept({"model.relative_distance=17"});
+  accept({"model.relative_buckets=256", "model.relative_distance=129"});
+}
+
+TEST(ConfigValidate, ARelativeBiasHasARoomThatFits) {
+  const std::vector<std::string> large = {"model.heads=1", "model.sequence_length=32769", "train.sequences=1", "model.position=RELATIVE_BIAS"};
+  EXPECT_THAT(refusal(large), AllOf(StartsWith("model.sequence_length is 32769 but"), HasSubstr("relative bias")));
+  accept({"model.heads=1", "model.sequence_length=32768", "train.sequences=1", "model.position=RELATIVE_BIAS"});
+  accept({"model.heads=1", "model.sequence_length=32769", "train.sequences=1"});
+}
+
 TEST(ConfigValidate, EveryRankNeedsALane) {
   accept({"train.lanes=4"}, 4);
   EXPECT_EQ(refusal({"train.lanes=2"}, 4),
@@ -75,10 +89,23 @@ TEST(ConfigValidate, SomeBlockHasTheExperts) {
   accept({"model.moe.every=1"});
 }
 
+TEST(ConfigValidate, SlotsOfSoftMoeAreBounded) {
+  const std::vector<std::string> soft = {"model.moe.router=SOFT", "model.moe.allow_acausal=true", "train.sequences=64"};
+  std::vector<std::string> many = soft;
+  many.push_back("model.moe.soft_slots=16385");  // times 4 experts and 64 sequences
+  EXPECT_THAT(refusal(many), AllOf(StartsWith("model.moe.soft_slots is 16385 but"), HasSubstr("more than 4194304 slots")));
+  many.back() = "model.moe.soft_slots=16384";
+  accept(many);
+}
+
 TEST(ConfigValidate, ProductsOfSizesAreBounded) {
   EXPECT_THAT(refusal({"train.sequences=4194304"}), HasSubstr("a micro-batch has 33554432 tokens, and at most 4194304"));
   accept({"train.sequences=524288"});
   EXPECT_THAT(refusal({"model.width=65536", "model.feed_forward=1048576", "model.moe.experts=16384"}), HasSubstr("parameters, and at most"));
+  EXPECT_THAT(refusal({"model.width=65536", "model.moe.feed_forward=1048576", "model.moe.experts=16384"}), HasSubstr("parameters, and at most"));
+  accept({"model.width=32768", "model.feed_forward=1048576", "model.moe.every=1"});
+  EXPECT_THAT(refusal({"model.width=32768", "model.feed_forward=1048576", "model.moe.every=1", "model.moe.shared_experts=64"}),
+              HasSubstr("parameters, and at most"));
   EXPECT_THAT(refusal({"model.moe.group_tokens=17"}), HasSubstr("a micro-batch has 16 tokens"));
   accept({"model.moe.group_tokens=16"});
 }
