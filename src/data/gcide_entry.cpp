@@ -67,7 +67,7 @@ std::vector<std::string_view> words_of(std::string_view text) {
   return words;
 }
 
-// Takes `Head \Pronunciation\` off the front, with a comma after it. Empty: there is none.
+// Takes `Head \Syllables\ (pronunciation),` off the front; the last two may be missing. Empty: there is no head.
 std::string_view take_head(std::string_view& text) {
   const size_t begin = text.find('\\');
   if (begin == text.npos || begin == 0 || begin > kMostHeadBytes || text.substr(0, begin).find('\n') != text.npos) return {};
@@ -75,6 +75,10 @@ std::string_view take_head(std::string_view& text) {
   if (end == text.npos || end - begin > kMostPronunciationBytes) return {};
   const std::string_view head = trimmed(text.substr(0, begin));
   text = skip_spaces(text.substr(end + 1));
+  if (text.starts_with('(')) {
+    const size_t close = text.find(')');
+    if (close < kMostPronunciationBytes) text = skip_spaces(text.substr(close + 1));
+  }
   if (text.starts_with(',')) text = skip_spaces(text.substr(1));
   return head;
 }
@@ -164,10 +168,11 @@ class Forms {
   }
 
   bool holds(std::string_view word) const {
-    const std::string plain = lower(bare(word));
+    std::string plain = lower(bare(word));
+    if (plain.ends_with("'s")) plain.resize(plain.size() - 2);
     if (listed_.contains(plain)) return true;
     return std::any_of(stems_.begin(), stems_.end(), [&](const std::string& stem) {
-      return plain.starts_with(stem) && (stem.size() == kStemBytes || plain.size() - stem.size() <= std::min(kMostEndingBytes, stem.size()));
+      return plain.starts_with(stem) && (stem.size() == kStemBytes || plain.size() - stem.size() <= (stem.size() > 2 ? kMostEndingBytes : stem.size()));
     });
   }
 
@@ -175,10 +180,13 @@ class Forms {
   std::set<std::string> stems_, listed_;
 };
 
-// "(Bot.)", "(R. C. Ch.)", "(a)": labels of a sense.
+// "(Bot.)", "(Eng. Law)", "(a)": labels of a sense.
 bool is_label(std::string_view inside) {
   if (inside.size() == 1) return is_lower(inside[0]);
-  return !inside.empty() && inside.size() <= kMostLabelBytes && is_upper(inside.front()) && inside.back() == '.';
+  if (inside.empty() || inside.size() > kMostLabelBytes || !is_upper(inside.front())) return false;
+  const std::vector<std::string_view> words = words_of(inside);
+  const bool capitals = std::all_of(words.begin(), words.end(), [](std::string_view word) { return is_upper(word[0]) || word == "&"; });
+  return inside.back() == '.' || (capitals && inside.find('.') != inside.npos);
 }
 
 // A paragraph without labels in parentheses, authors, derived words and braces.
@@ -200,11 +208,15 @@ std::string without_marks(std::string_view text) {
 
 bool is_number_of_sense(std::string_view word) { return word.size() > 1 && word.ends_with('.') && word.find_first_not_of("0123456789.") == word.npos; }
 
+// "n.", "adv.,", "(v.", "adj..".
 bool is_part_label(std::string_view word) {
-  while (!word.empty() && (word.back() == ',' || word.back() == ';' || word.back() == ')')) word.remove_suffix(1);
   if (word.starts_with('(')) word.remove_prefix(1);
-  return std::find(kLabels.begin(), kLabels.end(), word) != kLabels.end();
+  const size_t dot = word.find_last_not_of(".,;:)") + 1;
+  return word.substr(dot).starts_with('.') && std::find(kLabels.begin(), kLabels.end(), word.substr(0, dot + 1)) != kLabels.end();
 }
+
+// What markup has left behind: "Faith\"less*ness" (syllables), brackets without a partner, a pronunciation.
+bool is_markup(std::string_view word) { return word.find_first_of("*[]\\") != word.npos; }
 
 void append_paragraph(std::string_view paragraph, const Forms& forms, std::vector<std::string>& words) {
   const size_t indent = std::min(paragraph.find_first_not_of(' '), paragraph.size());
@@ -218,7 +230,7 @@ void append_paragraph(std::string_view paragraph, const Forms& forms, std::vecto
   for (const std::string_view word : words_of(plain)) {
     const bool number = first && is_number_of_sense(word);
     first = false;
-    if (number || bare(word).empty() || is_part_label(word) || forms.holds(word)) continue;
+    if (number || bare(word).empty() || is_markup(word) || is_part_label(word) || forms.holds(word)) continue;
     words.emplace_back(word);
   }
 }

@@ -20,7 +20,7 @@ struct PartOfSpeech {
 // Taken away: the headline with pronunciation, part of speech and etymology; everything in brackets (but letters such as
 // "[ae]"); labels such as "(Bot.)", "n." or "v. t."; numbers of senses; quotations and their authors; paragraphs of
 // synonyms, notes, phrases and derived words; and every form of the headword: words that begin with its first five letters
-// (all of it and at most four more letters, where it is shorter) and those that the headline lists.
+// (or with all of a shorter one, and have at most four more), and those that the headline lists.
 std::optional<PartOfSpeech> part_of_speech(std::string_view entry, std::string_view next);
 
 }  // namespace switchyard
