@@ -199,7 +199,9 @@ void Router::count(Context& ctx, Saved& saved) const {
   const int64_t requested = std::accumulate(statistics.requested.begin(), statistics.requested.end(), int64_t{0});
   route.entries = std::accumulate(statistics.kept.begin(), statistics.kept.end(), int64_t{0});
   statistics.tokens = plain() ? requested : tokens_of(saved.policy.decision);
-  statistics.dropped = options_.router == RouterKind::kExpertChoice ? tokens_without_entry(saved.policy.decision) : requested - route.entries;
+  const bool experts_choose = options_.router == RouterKind::kExpertChoice;
+  statistics.asked = experts_choose ? statistics.tokens : requested;
+  statistics.dropped = experts_choose ? tokens_without_entry(saved.policy.decision) : requested - route.entries;
 }
 
 void Router::backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gradients& grads, Accumulate dx) const {

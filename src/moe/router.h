@@ -35,6 +35,7 @@ struct RouterStatistics {
                                            // asks on until it is kept
   std::vector<int64_t> kept;               // [E] after capacity
   int64_t tokens = 0;                      // that are not padding
+  int64_t asked = 0;                       // what `dropped` is a part of: the sum of requested; tokens where experts choose
   int64_t dropped = 0;                     // choices that were refused: the sum of requested - kept; tokens without an entry
                                            // where experts choose
 };

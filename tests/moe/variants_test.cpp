@@ -60,6 +60,30 @@ TEST_P(RoutingVariant, GradientsAreSlopes) {
   expect_gradients(check);
 }
 
+// A step in which every token likes expert 0 best, then 1, and so on, with outboxes of `bytes`.
+void skewed_step(Case c, int64_t bytes) {
+  c.weight_scale = [](const std::string& name, int64_t, int64_t) { return name == "moe.router.weight" ? 0.0 : 0.5; };
+  RankOptions options;
+  options.sizes = {bytes, 64};
+  run_ranks(
+      c.lanes,
+      [&](Communicator& communicator) {
+        Rank rank(c, communicator);
+        Sink sink(c.precision.exact);
+        rank.run(communicator.rank(), 0, nullptr, &sink);
+      },
+      options);
+}
+
+TEST_P(RoutingVariant, FitsIntoTheOutboxesThatItAsksFor) {
+  Case c = GetParam().c;
+  c.tokens = 40;
+  const int64_t bytes = exchange_bytes(c.options, 1, c.tokens, c.shape.width, c.lanes, Dtype::kF64);
+  skewed_step(c, bytes);
+  c.training = false;
+  skewed_step(c, bytes);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RoutingVariant, testing::ValuesIn(variants()), [](const auto& tested) { return tested.param.name; });
 
 // The case of a variant, with one lane.
@@ -125,6 +149,17 @@ TEST(RoutingVariants, AGateOfOneKeepsTheTaskFromTheRouter) {
     c.options.gate = GateKind::kProbability;
     EXPECT_GT(norm(run_step(c, 1).at("moe.router.weight 0 0")), 1e-3) << name;
   }
+}
+
+TEST(RoutingVariants, TwoChoicesNeedTwiceTheRoom) {
+  Case c = case_of("Top2Dropless");
+  c.lanes = 2;
+  c.options.eval_capacity_factor = 0;
+  c.tokens = 64;  // both experts that all tokens choose are on rank 0
+  const int64_t rows = 2 * 2 * c.tokens, columns = c.shape.width * 8;
+  EXPECT_GE(exchange_bytes(c.options, 1, c.tokens, c.shape.width, 2, Dtype::kF64), rows * columns);
+  EXPECT_LE(exchange_bytes(c.options, 1, c.tokens, c.shape.width, 2, Dtype::kF64), (rows + 2 * 2 * kRowMultiple) * columns);
+  EXPECT_ANY_THROW(skewed_step(c, rows * columns / 2));
 }
 
 TEST(RoutingVariants, RenormalisedGatesOfATokenSumToOneWhateverIsDropped) {
