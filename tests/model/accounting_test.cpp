@@ -24,14 +24,15 @@ ModelOptions small_model() {
   return model;
 }
 
-void expect_counted(const ModelOptions& model) {
+// A token meets `experts` experts of each layer.
+void expect_counted(const ModelOptions& model, int experts = 1) {
   const auto self = make_self_communicator({});
   const Grid grid(0, 1, 1);
   Decoder decoder(model, *self, grid);
   int64_t all = 0, active = 0;
   decoder.visit([&](Parameter& parameter) {
     all += parameter.shape.elements();
-    if (parameter.expert <= 0) active += parameter.shape.elements();
+    if (parameter.expert < experts) active += parameter.shape.elements();
   });
   const ModelCost cost = model_cost(model);
   EXPECT_EQ(cost.parameters, all);
@@ -49,6 +50,21 @@ TEST(Accounting, CountsEveryParameterOfTheModel) {
   expect_counted(model);
   model.moe.experts = 1;
   expect_counted(model);
+}
+
+TEST(Accounting, CountsWhatEveryWayOfRoutingHas) {
+  ModelOptions model = small_model();
+  model.moe.top_k = 2;
+  expect_counted(model, 2);
+  model.moe.router = RouterKind::kNoTokenLeftBehind;
+  expect_counted(model, 1);
+  model.moe.top_k = 1;
+  model.moe.router = RouterKind::kHash;
+  model.moe.vocabulary = model.vocabulary;
+  expect_counted(model, 1);
+  model.moe.router = RouterKind::kExpertChoice;
+  model.moe.capacity_factor = 2;
+  expect_counted(model, 2);
 }
 
 TEST(Accounting, FlopsFollowTheFormula) {

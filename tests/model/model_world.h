@@ -1,9 +1,10 @@
-// A decoder on a world of one, with weights, gradients and a batch.
+// A model on a world of one, with weights, gradients and a batch.
 #pragma once
 
 #include <algorithm>
 
 #include "comm/self.h"
+#include "src/model/classifier.h"
 #include "src/model/decoder.h"
 #include "tests/gradcheck.h"
 
@@ -66,9 +67,34 @@ struct Batch {
   Counts counts;
 };
 
-struct World {
-  explicit World(const ModelOptions& options, Precision precision = kPrecisionF64, std::unique_ptr<Backend> backend = make_reference_backend(),
-                 uint64_t seed = 1)
+// The same texts for a classifier: a class for each, -1 for one that is no example.
+struct LabelledBatch : Batch {
+  LabelledBatch(Bench& bench, const std::vector<std::vector<int32_t>>& sequences, const std::vector<int32_t>& labels, int64_t length,
+                const ModelOptions& options)
+      : Batch(bench, sequences, length, options) {
+    batch.targets = bench.integers(labels);
+    counts.targets = static_cast<int64_t>(labels.size()) - std::count(labels.begin(), labels.end(), -1);
+    if (!options.sees_padding()) return;
+    counts.tokens = batch.rows();
+    counts.groups = (batch.rows() + group_tokens_of(options.moe, batch.rows()) - 1) / group_tokens_of(options.moe, batch.rows());
+  }
+};
+
+// Small options for a classifier, all of whose blocks have experts.
+inline ModelOptions small_classifier() {
+  ModelOptions options = small_options();
+  options.kind = ModelKind::kClassifier;
+  options.norm_place = NormPlace::kPost;
+  options.blocks = 1;
+  options.moe.every = 1;
+  options.classifier = {.classes = 3, .hidden = 7, .dropout = 0.2};
+  return options;
+}
+
+template <class Kind>
+struct WorldOf {
+  explicit WorldOf(const ModelOptions& options, Precision precision = kPrecisionF64, std::unique_ptr<Backend> backend = make_reference_backend(),
+                   uint64_t seed = 1)
       : bench(precision, std::move(backend)),
         communicator(make_self_communicator({})),
         grid(0, 1, 1),
@@ -115,10 +141,13 @@ struct World {
   Bench bench;
   std::unique_ptr<Communicator> communicator;
   Grid grid;
-  Decoder model;
+  Kind model;
   TestStore store;
   TestGradients grads;
-  Decoder::Saved saved;
+  Model::Saved saved;
 };
+
+using World = WorldOf<Decoder>;
+using ClassifierWorld = WorldOf<Classifier>;
 
 }  // namespace switchyard::test
