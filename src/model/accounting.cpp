@@ -7,6 +7,7 @@
 
 #include "src/base/checked.h"
 #include "src/layers/loss.h"
+#include "src/moe/capacity.h"
 #include "src/moe/exchange.h"
 
 namespace switchyard {
@@ -32,7 +33,7 @@ struct Sizes {
     feed_forward = of_feed_forward(m.feed_forward);
     expert = of_feed_forward(expert_width());
     shared = m.moe.shared_experts > 0 ? of_feed_forward(m.moe.shared_experts * expert_width()) : 0;
-    router = m.moe.experts * m.width * (m.moe.router == RouterKind::kSoft ? m.moe.soft_slots : 1);
+    router = m.moe.router == RouterKind::kHash ? 0 : m.moe.experts * m.width * (m.moe.router == RouterKind::kSoft ? m.moe.soft_slots : 1);
     hidden = m.kind == ModelKind::kClassifier && m.classifier.hidden > 0 ? m.classifier.hidden * (m.width + 1) : 0;
     classes = m.kind == ModelKind::kClassifier ? m.classifier.classes * ((hidden > 0 ? m.classifier.hidden : m.width) + 1) : 0;
   }
@@ -124,8 +125,10 @@ struct RankMemory {
   int64_t saved() const {
     const int64_t stream = T * D * a, norm = stream + 2 * T * x;
     const int64_t attention = 4 * T * size.inner * a + T * size.m.heads * x;
-    const int64_t routing = 4 * T * size_of(Dtype::kI32) + T * (E + 2) * x;
-    const int64_t moe = routing + rows * (D + kept_hidden() * F) * a + stream + kept_hidden() * T * size.m.moe.shared_experts * F * a;
+    const int64_t choices = choices_of(size.m.moe);
+    const int64_t routing = (choices == 1 ? 4 : 5) * T * choices * size_of(Dtype::kI32) + T * (E + 1 + choices) * x;
+    const int64_t returned = tokens_at_experts() * D * a;
+    const int64_t moe = routing + rows * (D + kept_hidden() * F) * a + returned + kept_hidden() * T * size.m.moe.shared_experts * F * a;
     return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe + pool();
   }
 
@@ -145,7 +148,7 @@ struct RankMemory {
     if (size.moe_blocks > 0) {
       const int64_t sum = a == x ? 0 : T * D * x;
       const int64_t in_experts = rows * (D + F) * a;
-      const int64_t in_router = T * E * x + rows * D * a + stream + 2 * T * D * x;
+      const int64_t in_router = T * E * x + rows * D * a + tokens_at_experts() * D * a + 2 * T * D * x;
       largest = std::max(largest, 2 * stream + dropped + sum + std::max(in_experts, in_router));
     }
     return stream + largest;
