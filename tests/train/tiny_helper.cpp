@@ -4,6 +4,8 @@
 #include <filesystem>
 
 #include "src/checkpoint/digest.h"
+#include "src/data/batches.h"
+#include "src/data/labelled_batches.h"
 
 namespace switchyard {
 namespace {
@@ -13,10 +15,38 @@ BatchOptions batch_options(const TinyJob& job) {
   return {train.lanes, train.accumulate, train.sequences, train.sequence_length, job.trainer.model.moe.group_tokens, train.seed};
 }
 
-std::unique_ptr<TokenFile> make_tokens(const TinyJob& job) {
+std::string temporary_folder() {
   char folder[] = "/tmp/switchyard-tiny-XXXXXX";
   check(mkdtemp(folder) != nullptr, "tests: no temporary folder");
-  const std::string path = std::string(folder) + "/train.tokens";
+  return folder;
+}
+
+// Words w belong to class w % 3; the tokens of an example are mostly of its class.
+std::unique_ptr<ExampleFile> make_examples(const TinyJob& job) {
+  const std::string folder = temporary_folder(), path = folder + "/train.examples";
+  ExampleFileInfo info;
+  info.split = "train";
+  info.vocabulary = job.vocabulary;
+  info.classes = job.trainer.model.classifier.classes;
+  ExampleFileWriter writer(path, info);
+  for (int64_t example = 0; example < job.examples; ++example) {
+    const auto label = static_cast<int32_t>(example % info.classes);
+    std::vector<int32_t> tokens;
+    for (int64_t i = 0; i < example % 21; ++i) {
+      const uint64_t draw = mix64(static_cast<uint64_t>(example * 1000 + i));
+      const auto word = static_cast<int32_t>(draw / 4 % static_cast<uint64_t>(job.vocabulary - 3));
+      tokens.push_back(draw % 4 == 0 ? word : word / 3 * 3 + label);
+    }
+    writer.add(label, tokens, static_cast<int64_t>(tokens.size()));
+  }
+  writer.finish();
+  auto file = std::make_unique<ExampleFile>(path);
+  std::filesystem::remove_all(folder);  // the open file stays
+  return file;
+}
+
+std::unique_ptr<TokenFile> make_tokens(const TinyJob& job) {
+  const std::string folder = temporary_folder(), path = folder + "/train.tokens";
   TokenFileInfo info;
   info.split = "train";
   info.vocabulary = job.vocabulary;
@@ -30,7 +60,8 @@ std::unique_ptr<TokenFile> make_tokens(const TinyJob& job) {
     for (int64_t i = 0; i < length; ++i) {
       // Mostly a fixed successor, so that there is something to learn.
       const uint64_t draw = mix64(document * 1000 + static_cast<uint64_t>(i));
-      last = draw % 4 == 0 ? static_cast<int32_t>(1 + draw / 4 % static_cast<uint64_t>(job.vocabulary - 1)) : 1 + (last * 7 + 3) % static_cast<int32_t>(job.vocabulary - 1);
+      last = draw % 4 == 0 ? static_cast<int32_t>(1 + draw / 4 % static_cast<uint64_t>(job.vocabulary - 1))
+                           : 1 + (last * 7 + 3) % static_cast<int32_t>(job.vocabulary - 1);
       tokens.push_back(last);
     }
     writer.add_document(tokens, length);
@@ -40,6 +71,11 @@ std::unique_ptr<TokenFile> make_tokens(const TinyJob& job) {
   auto file = std::make_unique<TokenFile>(path);
   std::filesystem::remove_all(folder);  // the open file stays
   return file;
+}
+
+std::unique_ptr<BatchSource> training_batches(const TinyJob& job) {
+  if (job.trainer.model.kind == ModelKind::kDecoder) return std::make_unique<Batches>(tiny_tokens(job), batch_options(job));
+  return std::make_unique<LabelledBatches>(tiny_examples(job), 0, batch_options(job));
 }
 
 }  // namespace
@@ -70,6 +106,21 @@ TinyJob tiny_job() {
   return job;
 }
 
+TinyJob tiny_classifier_job() {
+  TinyJob job = tiny_job();
+  ModelOptions& model = job.trainer.model;
+  model.kind = ModelKind::kClassifier;
+  model.norm_place = NormPlace::kPost;
+  model.classifier = {.classes = 3, .hidden = 10, .dropout = 0.2};
+  model.bias = true;
+  return job;
+}
+
+const ExampleFile& tiny_examples(const TinyJob& job) {
+  static const std::unique_ptr<ExampleFile> file = make_examples(job);
+  return *file;
+}
+
 const TokenFile& tiny_tokens(const TinyJob& job) {
   static const std::unique_ptr<TokenFile> file = make_tokens(job);
   return *file;
@@ -81,28 +132,32 @@ TinyRank::TinyRank(const TinyJob& job, Communicator& communicator)
       grid_(communicator.rank(), communicator.size(), job.trainer.train.lanes),
       backend_(job.cpu_backend ? make_cpu_backend(job.threads) : make_reference_backend()),
       trainer_(std::make_unique<Trainer>(Parts{*backend_, communicator, grid_, trace_}, job.trainer)),
-      batches_(tiny_tokens(job), batch_options(job)) {}
+      batches_(training_batches(job)) {}
 
 void TinyRank::train(int64_t steps) {
-  while (trainer_->progress().step < steps) trainer_->step(batches_);
+  while (trainer_->progress().step < steps) trainer_->step(*batches_);
+}
+
+std::unique_ptr<EvaluationSource> TinyRank::heldout() const {
+  if (job_.trainer.model.kind == ModelKind::kDecoder) return std::make_unique<EvaluationBatches>(tiny_tokens(job_), batch_options(job_), 40);
+  return std::make_unique<LabelledEvaluationBatches>(tiny_examples(job_), 0, batch_options(job_), 50);
 }
 
 EvaluationReport TinyRank::evaluate() {
-  EvaluationBatches heldout(tiny_tokens(job_), batch_options(job_), 40);
-  return switchyard::evaluate(trainer_->runtime(), heldout);
+  const auto source = heldout();
+  return switchyard::evaluate(trainer_->runtime(), *source);
 }
 
 std::string TinyRank::digest() { return state_digest(communicator_, trainer_->state()); }
 
 void run_tiny(const TinyJob& job, int ranks, const std::function<void(TinyRank&, Communicator&)>& body) {
   const OutboxSizes sizes = outbox_sizes(job.trainer.model, job.trainer.train, job.trainer.precision, ranks);
-  run_ranks(
-      ranks,
-      [&](Communicator& communicator) {
-        TinyRank rank(job, communicator);
-        body(rank, communicator);
-      },
-      {.sizes = sizes});
+  run_ranks(ranks,
+            [&](Communicator& communicator) {
+              TinyRank rank(job, communicator);
+              body(rank, communicator);
+            },
+            {.sizes = sizes});
 }
 
 }  // namespace switchyard

@@ -6,7 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "src/data/batches.h"
+#include "src/data/example_file.h"
+#include "src/data/token_file.h"
 #include "src/train/evaluate.h"
 #include "src/train/trainer.h"
 #include "tests/ranks.h"
@@ -16,16 +17,22 @@ namespace switchyard {
 struct TinyJob {
   Trainer::Options trainer;
   int64_t vocabulary = 61;
-  int64_t corpus_tokens = 4000;
-  bool cpu_backend = false;  // else the reference
+  int64_t corpus_tokens = 4000;  // of a language model
+  int64_t examples = 100;        // of a classifier
+  bool cpu_backend = false;      // else the reference
   int threads = 1;
 };
 
 // W = 8 lanes, A = 2, E = 6.
 TinyJob tiny_job();
 
+// The same trouble for a classifier of three classes: norms behind sublayers, texts of 0 to 20 words cut to 12 tokens.
+TinyJob tiny_classifier_job();
+
 // A token file with a fixed pseudo-random text, made once per process in a temporary folder.
 const TokenFile& tiny_tokens(const TinyJob& job);
+// Likewise, examples whose class is that of most of their words.
+const ExampleFile& tiny_examples(const TinyJob& job);
 
 // One rank of the job.
 class TinyRank {
@@ -33,7 +40,9 @@ class TinyRank {
   TinyRank(const TinyJob& job, Communicator& communicator);
 
   Trainer& trainer() { return *trainer_; }
-  Batches& batches() { return batches_; }
+  BatchSource& batches() { return *batches_; }
+  // The first 40 windows, or the first 50 examples, of what is trained on.
+  std::unique_ptr<EvaluationSource> heldout() const;
   // Steps until `steps` are done.
   void train(int64_t steps);
   EvaluationReport evaluate();
@@ -46,7 +55,7 @@ class TinyRank {
   Trace trace_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Trainer> trainer_;
-  Batches batches_;
+  std::unique_ptr<BatchSource> batches_;
 };
 
 // Runs `body` on thread ranks whose outboxes fit the job.
