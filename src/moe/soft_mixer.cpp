@@ -82,10 +82,15 @@ void softmax_over_tokens(const T* logits, const int32_t* mask, int64_t tokens, i
   }
 }
 
-// The same over slots, for any number of sequences. Answers with the sum over tokens of -sum_m c ln c.
+// Statistics of the combining weights c: sums over tokens of -sum_m c ln c, and of the largest c.
+struct Mixture {
+  double entropy = 0, largest = 0;
+};
+
+// The same over slots, for any number of sequences.
 template <class T>
-double softmax_over_slots(const T* logits, const int32_t* mask, int64_t tokens, int64_t slots, T* weights) {
-  double entropy = 0;
+Mixture softmax_over_slots(const T* logits, const int32_t* mask, int64_t tokens, int64_t slots, T* weights) {
+  Mixture mixture;
   for (int64_t t = 0; t < tokens; ++t) {
     if (mask[t] == 0) continue;
     const T* row = logits + t * slots;
@@ -95,15 +100,16 @@ double softmax_over_slots(const T* logits, const int32_t* mask, int64_t tokens, 
     for (int64_t m = 0; m < slots; ++m) sum += out[m] = std::exp(row[m] - largest);
     for (int64_t m = 0; m < slots; ++m) {
       out[m] /= sum;
-      if (out[m] > 0) entropy -= static_cast<double>(out[m]) * std::log(static_cast<double>(out[m]));
+      if (out[m] > 0) mixture.entropy -= static_cast<double>(out[m]) * std::log(static_cast<double>(out[m]));
     }
+    mixture.largest += static_cast<double>(*std::max_element(out, out + slots));
   }
-  return entropy;
+  return mixture;
 }
 
-// Both softmaxes of logits [T, M], on the host. Answers with the entropy of the second.
+// Both softmaxes of logits [T, M], on the host.
 template <class T>
-double softmaxes(Backend& backend, const Tensor& logits, const std::vector<int32_t>& mask, int64_t sequences, Out dispatch, Out combine) {
+Mixture softmaxes(Backend& backend, const Tensor& logits, const std::vector<int32_t>& mask, int64_t sequences, Out dispatch, Out combine) {
   const int64_t slots = logits.columns(), length = sequences == 0 ? 0 : logits.rows() / sequences;
   std::vector<T> host(static_cast<size_t>(logits.elements())), over_tokens(host.size()), over_slots(host.size());
   backend.copy_to_host(logits, host.data());
@@ -111,10 +117,10 @@ double softmaxes(Backend& backend, const Tensor& logits, const std::vector<int32
     const int64_t first = b * length * slots;
     softmax_over_tokens(host.data() + first, mask.data() + b * length, length, slots, over_tokens.data() + first);
   }
-  const double entropy = softmax_over_slots(host.data(), mask.data(), logits.rows(), slots, over_slots.data());
+  const Mixture mixture = softmax_over_slots(host.data(), mask.data(), logits.rows(), slots, over_slots.data());
   backend.copy_from_host(over_tokens.data(), dispatch);
   backend.copy_from_host(over_slots.data(), combine);
-  return entropy;
+  return mixture;
 }
 
 // dlogits = d * (dd - sum over tokens of d dd) + c * (dc - sum over slots of c dc)
@@ -185,7 +191,7 @@ void SoftMixer::fill_route(Context& ctx, int64_t sequences, Route& route, Router
   statistics = RouterStatistics();
   statistics.requested.assign(static_cast<size_t>(experts_), sequences * slots_);
   statistics.kept = statistics.requested;
-  statistics.tokens = rows;
+  statistics.asked = rows;
 }
 
 Tensor SoftMixer::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved, Route& route, RouterStatistics& statistics) const {
@@ -210,10 +216,9 @@ Tensor SoftMixer::forward(Context& ctx, const Tensor& x, const RoutingBatch& bat
   std::vector<int32_t> mask(static_cast<size_t>(tokens), 1);
   if (batch.mask.exists()) ctx.backend.copy_to_host(batch.mask, mask.data());
   const auto both = exact == Dtype::kF64 ? softmaxes<double> : softmaxes<float>;
-  const double entropy = both(ctx.backend, logits, mask, sequences, Out(saved.dispatch), Out(saved.combine));
-  // Reports divide by statistics.tokens, which are rows of slots.
-  const auto counted = tokens - std::count(mask.begin(), mask.end(), 0);
-  statistics.sums[2] = counted == 0 ? 0 : entropy * static_cast<double>(statistics.tokens) / static_cast<double>(counted);
+  const Mixture mixture = both(ctx.backend, logits, mask, sequences, Out(saved.dispatch), Out(saved.combine));
+  statistics.sums = {0, 0, mixture.entropy, mixture.largest};
+  statistics.tokens = tokens - std::count(mask.begin(), mask.end(), 0);
 
   const Tensor sums = slots_in.dtype() == exact ? slots_in : ctx.temporary(exact, slots_in.shape());
   weighted_sums(ctx, saved.dispatch, x, sequences, sums);

@@ -35,7 +35,7 @@ class SoftMixer {
   SoftMixer(const std::string& prefix, const MoeShape& shape, const MoeOptions& options);
 
   // x [T, D] activation. Returns the slots' inputs [B * M, D] activation, by (sequence, slot), in scratch memory; fills
-  // route and statistics, in which every expert has B * slots rows and the entropy is that of the combining weights.
+  // route and statistics, in which every expert has B * slots rows; entropy and gate are those of the combining weights.
   Tensor forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved, Route& route, RouterStatistics& statistics) const;
   // returned [B * M, D] activation: the slots' outputs, sorted like the route's entries. y [T, D] activation.
   void combine(Context& ctx, const Tensor& returned, const Route& route, Saved& saved, Target y) const;

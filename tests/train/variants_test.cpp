@@ -84,6 +84,7 @@ TEST(SoftMoe, DropsNothingAndLoadsAllExpertsAlike) {
   for (const double load : layer.load()) EXPECT_DOUBLE_EQ(load, 1.0 / 6);
   EXPECT_GT(layer.entropy, 0.5);
   EXPECT_LE(layer.entropy, std::log(18.0) + 1e-9) << "of the weights of 6 * 3 slots";
+  EXPECT_EQ(layer.tokens, trail.evaluation.targets) << "every token of the hold-out has a target";
 }
 
 }  // namespace
