@@ -14,6 +14,7 @@
 #include "src/config/load.h"
 #include "src/config/resume.h"
 #include "src/config/validate.h"
+#include "src/model/accounting.h"
 #include "src/train/run.h"
 
 namespace switchyard {
@@ -45,6 +46,14 @@ Trainer::Options trainer_options(const Config& config) {
   return {train_options(config), optimizer_options(config), schedule_options(config), model_options(config), precision(config)};
 }
 
+// A router whose probabilities choose nothing has no entropy to lose.
+AlarmOptions alarm_options(const Config& config) {
+  const Config::Log& log = config.log();
+  const auto router = config.model().moe().router();
+  const bool chooses = router != Config::Model::Moe::HASH && router != Config::Model::Moe::SOFT;
+  return {.unused_steps = log.alarm_unused_steps(), .load = log.alarm_load(), .dropped = log.alarm_dropped(), .entropy = chooses ? log.alarm_entropy() : 0};
+}
+
 RunOptions run_options(const Config& config, const std::string& run, const RunData& data, int ranks) {
   RunOptions options;
   options.directory = run;
@@ -60,6 +69,9 @@ RunOptions run_options(const Config& config, const std::string& run, const RunDa
   options.heldout_bytes = data.heldout_bytes();
   options.whole_heldout = config.eval().batches() == 0;
   options.trace = config.log().trace();
+  options.alarms = alarm_options(config);
+  options.flops_per_token = model_cost(model_options(config)).training_flops;
+  options.places = int64_t{config.train().lanes()} * config.train().accumulate() * config.train().sequences() * config.model().sequence_length();
   options.info.seed = config.seed();
   options.info.config = print_config(config);
   options.info.precision = Config::Precision_Name(config.precision());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace switchyard {
 namespace {
@@ -27,11 +28,14 @@ std::string steps_text(int64_t steps) { return steps == 1 ? "step" : fmt::format
 void Alarms::Layer::add(const RouterCounts& counts) {
   unused.resize(counts.requested.size(), 0);
   requested.resize(counts.requested.size(), 0);
+  // Without a choice at all (Soft MoE, or a step of padding) nothing is known about experts.
+  const bool chosen = std::any_of(counts.requested.begin(), counts.requested.end(), [](int64_t count) { return count > 0; });
   for (size_t e = 0; e < counts.requested.size(); ++e) {
     requested[e] += counts.requested[e];
-    unused[e] = counts.requested[e] > 0 ? 0 : unused[e] + (counts.tokens > 0 ? 1 : 0);
+    unused[e] = counts.requested[e] > 0 ? 0 : unused[e] + (chosen ? 1 : 0);
   }
   tokens += counts.tokens;
+  asked += counts.asked;
   dropped += counts.dropped;
   // A step with a number that is not finite is reported as a skipped update.
   if (std::isfinite(counts.entropy)) entropy += counts.entropy * static_cast<double>(counts.tokens);
@@ -39,7 +43,7 @@ void Alarms::Layer::add(const RouterCounts& counts) {
 
 void Alarms::Layer::begin_window() {
   std::fill(requested.begin(), requested.end(), 0);
-  tokens = dropped = 0;
+  tokens = asked = dropped = 0;
   entropy = 0;
 }
 
@@ -94,12 +98,13 @@ void Alarms::judge_unused(int64_t step, int number, const Layer& layer, std::vec
 }
 
 void Alarms::judge_window(int64_t step, int number, const Layer& layer, std::vector<Alarm>& fresh) {
-  if (layer.tokens == 0) return;
-  const double tokens = static_cast<double>(layer.tokens), experts = static_cast<double>(layer.requested.size());
+  if (layer.requested.empty()) return;
+  const double experts = static_cast<double>(layer.requested.size());
   const std::string where = fmt::format("step {}, MoE layer {}:", step, number), when = fmt::format("in the last {}", steps_text(window_));
   const auto busiest = std::max_element(layer.requested.begin(), layer.requested.end());
   const int expert = static_cast<int>(busiest - layer.requested.begin());
-  const double load = static_cast<double>(*busiest) * experts / tokens;
+  const double choices = static_cast<double>(std::accumulate(layer.requested.begin(), layer.requested.end(), int64_t{0}));
+  const double load = static_cast<double>(*busiest) * experts / choices;  // NaN where there are none, which is above nothing
   if (options_.load > 0 && load > options_.load) {
     give({"load",
           step,
@@ -110,7 +115,7 @@ void Alarms::judge_window(int64_t step, int number, const Layer& layer, std::vec
                       layer.requested.size(), when)},
          fresh);
   }
-  const double dropped = static_cast<double>(layer.dropped) / tokens;
+  const double dropped = static_cast<double>(layer.dropped) / static_cast<double>(layer.asked);
   if (options_.dropped > 0 && dropped > options_.dropped) {
     give({"dropped",
           step,
@@ -121,7 +126,7 @@ void Alarms::judge_window(int64_t step, int number, const Layer& layer, std::vec
                       100 * dropped, when)},
          fresh);
   }
-  const double entropy = layer.entropy / tokens / std::log(experts);
+  const double entropy = layer.entropy / static_cast<double>(layer.tokens) / std::log(experts);
   if (options_.entropy > 0 && experts > 1 && entropy < options_.entropy) {
     give({"entropy",
           step,

@@ -22,8 +22,9 @@ struct AlarmOptions {
 
 // What the router of one MoE layer did in one step.
 struct RouterCounts {
-  std::vector<int64_t> requested;  // [E] tokens that chose the expert, before capacity
-  int64_t tokens = 0;              // the sum of requested
+  std::vector<int64_t> requested;  // [E] choices that asked the expert, before capacity
+  int64_t tokens = 0;              // that are not padding
+  int64_t asked = 0;               // what dropped is a part of
   int64_t dropped = 0;
   double entropy = 0;  // mean over tokens, nats
 };
@@ -41,8 +42,8 @@ class Alarms {
  private:
   struct Layer {
     std::vector<int64_t> unused;     // [E] steps in a row without a token
-    std::vector<int64_t> requested;  // [E], tokens, dropped: of the window so far
-    int64_t tokens = 0, dropped = 0;
+    std::vector<int64_t> requested;  // [E], tokens, asked, dropped: of the window so far
+    int64_t tokens = 0, asked = 0, dropped = 0;
     double entropy = 0;  // sum over the window's tokens
 
     void add(const RouterCounts& counts);

@@ -59,9 +59,10 @@ std::vector<Point> smoothed(const std::vector<Point>& points) {
   std::vector<Point> result = points;
   for (size_t i = 0; i < points.size(); ++i) {
     if (!std::isfinite(points[i].y)) continue;
-    const size_t reach = std::min({side, i, points.size() - 1 - i});  // as far on both sides, so that slopes are kept
+    // As far on both sides, so that the steep beginning is kept; at the end what there is.
+    const size_t before = std::min(side, i), after = std::min(before, points.size() - 1 - i);
     double sum = 0, count = 0;
-    for (size_t j = i - reach; j <= i + reach; ++j) {
+    for (size_t j = i - before; j <= i + after; ++j) {
       if (std::isfinite(points[j].y)) sum += points[j].y, count += 1;
     }
     result[i].y = sum / count;
@@ -177,7 +178,8 @@ std::string to_html(const LineChart& chart) {
   }
   if (!any) return fmt::format("<figure class=\"chart\">{}<p class=\"none\">no values in these runs</p></figure>", caption(chart, ""));
   const Frame frame = frame_of(chart, lines);
-  const std::string cut = frame.cut ? fmt::format(" <span class=\"unit\">(higher values at the beginning are cut off)</span>") : "";
+  const std::string cut =
+      frame.cut ? std::string(" <span class=\"unit\" title=\"the frame fits what follows the first tenth\">(the beginning is cut off)</span>") : "";
   std::string svg = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" data-x=\"{}\" data-y=\"{}\" data-label=\"{}\" data-unit=\"{}\">{}",
                                 kWidth, kHeight, escape(chart.title), scale_text(frame.x, 1), scale_text(frame.y, chart.percent ? 100 : 1),
                                 escape(chart.x_label), chart.percent ? " %" : "", axes(chart, frame));

@@ -7,9 +7,11 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <optional>
 
 #include "comm/agree.h"
+#include "src/report/read_run.h"
 #include "src/report/trace_json.h"
 
 namespace switchyard {
@@ -70,6 +72,9 @@ void Run::start(bool resume, int threads) {
     }
     directory_->cut_metrics(first_step_);
     directory_->store_config(options_.info.config);
+    const RunRecord before = read_run(options_.directory);
+    seconds_ = before.steps.empty() ? 0 : before.steps.back().seconds;
+    alarms_ = std::make_unique<Alarms>(options_.alarms, before.alarms);
     metrics_ = std::make_unique<MetricsWriter>(options_.directory);
     events_ = std::make_unique<EventWriter>(options_.directory, first_step_, wall_time());
     progress_ = std::make_unique<Progress>(stderr, isatty(STDERR_FILENO) != 0, options_.steps);
@@ -86,6 +91,7 @@ ExitCode Run::train() {
     const Clock::time_point step_begin = Clock::now();
     const StepReport report = trainer_.step(batches_);
     const double seconds = seconds_since(step_begin);
+    seconds_ += seconds;
     const std::optional<Error> failure = attempt([&] { report_step(report, seconds, seconds_since(begin)); });
     stopped = agree_on_step(failure);
     if (evaluation_due()) evaluate_heldout();
@@ -120,13 +126,23 @@ StepMetrics Run::metrics(const StepReport& report, double seconds) const {
   metrics.z_loss = report.loss.router_z;
   metrics.all_to_all_seconds = trace.seconds(SpanKind::kAllToAll);
   metrics.gradient_sum_seconds = trace.seconds(SpanKind::kGradientSum);
-  int64_t tokens = 0, dropped = 0;
+  int64_t asked = 0, dropped = 0;
   for (const LayerReport& layer : report.layers) {
-    metrics.layers.push_back({layer.load(), layer.dropped_fraction(), layer.entropy});
-    tokens += layer.tokens;
+    metrics.layers.push_back({layer.load(), layer.dropped_fraction(), layer.entropy, layer.confidence});
+    asked += layer.asked;
     dropped += layer.dropped;
   }
-  metrics.dropped_fraction = static_cast<double>(dropped) / static_cast<double>(std::max<int64_t>(1, tokens));
+  metrics.dropped_fraction = static_cast<double>(dropped) / static_cast<double>(std::max<int64_t>(1, asked));
+  metrics.seconds = seconds_;
+  metrics.flops = options_.flops_per_token * static_cast<double>(metrics.tokens);
+  metrics.padding_tokens = options_.places - report.counts.tokens;
+  metrics.skips = trainer_.progress().skips;
+  metrics.publish_seconds = trace.seconds(SpanKind::kPublish);
+  metrics.control_seconds = trace.seconds(SpanKind::kControl);
+  metrics.input_seconds = trace.seconds(SpanKind::kInput);
+  // Spans of layers hold those of their exchanges, so compute is what no other phase took.
+  const double others = metrics.all_to_all_seconds + metrics.gradient_sum_seconds + metrics.publish_seconds + metrics.control_seconds + metrics.input_seconds;
+  metrics.compute_seconds = std::max(0.0, seconds - others);
   return metrics;
 }
 
@@ -137,11 +153,23 @@ void Run::report_step(const StepReport& report, double seconds, double elapsed_s
     say_(fmt::format("step {}: loss {} or gradient norm {} is not finite; the update is skipped on every rank", report.step + 1, report.loss.total(),
                      report.gradient_norm));
   }
+  give_alarms(report);
   if (!due(options_.log_every) && trainer_.progress().step != options_.steps) return;
   const StepMetrics line = metrics(report, seconds);
   metrics_->write(line);
   events_->write(line.step, wall_time(), scalars_of(line));
   progress_->show(line, trainer_.progress().step - first_step_, elapsed_seconds);
+}
+
+void Run::give_alarms(const StepReport& report) {
+  std::vector<RouterCounts> layers;
+  for (const LayerReport& layer : report.layers) layers.push_back({layer.requested, layer.tokens, layer.asked, layer.dropped, layer.entropy});
+  for (const Alarm& alarm : alarms_->observe(report.step + 1, report.applied, layers)) {
+    progress_->finish();
+    say_("alarm: " + alarm.sentence);
+    metrics_->write(alarm);
+    events_->write(alarm.step, wall_time(), scalars_of(alarm));
+  }
 }
 
 bool Run::evaluation_due() const {
@@ -153,7 +181,7 @@ bool Run::evaluation_due() const {
 // The report is the same bits on every rank, so all decide alike which evaluation is the best and when to end.
 void Run::evaluate_heldout() {
   const EvaluationReport report = evaluate(trainer_.runtime(), *heldout_);
-  report_heldout(report);
+  agree_on(trainer_.runtime().parts().communicator, {"held-out", -1}, [&] { report_heldout(report); });
   ++best_.since;
   const bool better = std::isfinite(report.loss()) && (best_.step == 0 || report.loss() < best_.loss);
   if (better) best_ = {trainer_.progress().step, report.loss(), 0};
@@ -176,6 +204,17 @@ void Run::report_heldout(const EvaluationReport& report) {
   if (!report.classes.empty()) text += fmt::format(", macro F1 {:.4f}", report.macro_f1());
   if (report.classes.empty() && options_.whole_heldout) text += fmt::format(", bits per byte {:.4f}", report.bits_per_byte(options_.heldout_bytes));
   say_(text);
+  const bool is_text = report.classes.empty() && options_.whole_heldout;
+  const double tokens = static_cast<double>(trainer_.progress().tokens), none = std::numeric_limits<double>::quiet_NaN();
+  const HeldoutMetrics line{step,
+                            trainer_.progress().tokens,
+                            seconds_,
+                            options_.flops_per_token * tokens,
+                            report.loss(),
+                            report.accuracy(),
+                            is_text ? report.bits_per_byte(options_.heldout_bytes) : none};
+  metrics_->write(line);
+  events_->write(step, wall_time(), scalars_of(line));
 }
 
 StateInfo Run::info() const {

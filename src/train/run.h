@@ -10,6 +10,7 @@
 
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/run_directory.h"
+#include "src/report/alarms.h"
 #include "src/report/metrics.h"
 #include "src/report/progress.h"
 #include "src/report/tensorboard.h"
@@ -31,7 +32,10 @@ struct RunOptions {
   int64_t heldout_bytes = 0;        // of the text before tokenizing, for bits per byte
   bool whole_heldout = true;        // the evaluation batches cover all of it
   bool trace = false;               // write trace.json at the end
-  StateInfo info;                   // seed, config, precision, code, ranks: what a checkpoint says beside progress
+  AlarmOptions alarms;
+  double flops_per_token = 0;  // of training, for metrics.jsonl
+  int64_t places = 0;          // of a step: tokens that its micro-batches have room for
+  StateInfo info;              // seed, config, precision, code, ranks: what a checkpoint says beside progress
 };
 
 // Where a run keeps the weights of its best evaluation: a directory like a run's, with its newest checkpoint the best.
@@ -55,6 +59,7 @@ class Run {
   // Whether any rank was told to stop; throws AgreedError where one brings an error.
   bool agree_on_step(const std::optional<Error>& mine);
   StepMetrics metrics(const StepReport& report, double seconds) const;
+  void give_alarms(const StepReport& report);
   void report_step(const StepReport& report, double seconds, double elapsed_seconds);
   // The hold-out is evaluated every so many steps, after each epoch and after the last step.
   bool evaluation_due() const;
@@ -82,6 +87,8 @@ class Run {
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<EventWriter> events_;
   std::unique_ptr<Progress> progress_;
+  std::unique_ptr<Alarms> alarms_;
+  double seconds_ = 0;  // of all steps since step 0, on rank 0
 };
 
 }  // namespace switchyard

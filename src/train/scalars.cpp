@@ -5,9 +5,15 @@
 #include "comm/scalars.h"
 
 namespace switchyard {
+namespace {
+
+constexpr size_t kCounts = 3;  // of a layer, before those of its experts
+
+}  // namespace
+
 ScalarBoard::ScalarBoard(const Model& model, const Grid& grid)
     : grid_(grid), experts_(static_cast<size_t>(model.options().moe.experts)), moe_layers_(static_cast<size_t>(model.moe_layers())) {
-  counts_.assign(moe_layers_ * 2 * experts_, 0);
+  counts_.assign(moe_layers_ * (kCounts + 2 * experts_), 0);
 }
 
 void ScalarBoard::put(const std::vector<double>& extra, const Model& model, const Model::Saved& saved) {
@@ -15,13 +21,18 @@ void ScalarBoard::put(const std::vector<double>& extra, const Model& model, cons
   model.for_each_moe(saved, [&](int layer, const MoeLayer::Saved& moe) {
     const RouterStatistics& statistics = moe.statistics();
     partials_.push_back(statistics.sums[2]);
-    int64_t* counts = counts_.data() + static_cast<size_t>(layer) * 2 * experts_;
+    partials_.push_back(statistics.sums[3]);
+    int64_t* counts = counts_.data() + static_cast<size_t>(layer) * (kCounts + 2 * experts_);
+    counts[0] += statistics.tokens;
+    counts[1] += statistics.asked;
+    counts[2] += statistics.dropped;
+    counts += kCounts;
     for (size_t e = 0; e < experts_; ++e) {
       counts[e] += statistics.requested[e];
       counts[experts_ + e] += statistics.kept[e];
     }
   });
-  width_ = extra.size() + moe_layers_;
+  width_ = extra.size() + 2 * moe_layers_;
 }
 
 std::vector<double> ScalarBoard::collect(Communicator& communicator, std::vector<LayerReport>& layers) {
@@ -41,16 +52,17 @@ std::vector<double> ScalarBoard::collect(Communicator& communicator, std::vector
   layers.assign(moe_layers_, {});
   for (size_t layer = 0; layer < moe_layers_; ++layer) {
     LayerReport& report = layers[layer];
-    const auto requested = counts_.begin() + static_cast<int64_t>(layer * 2 * experts_);
+    const auto counts = counts_.begin() + static_cast<int64_t>(layer * (kCounts + 2 * experts_)), requested = counts + kCounts;
+    report.tokens = counts[0];
+    report.asked = counts[1];
+    report.dropped = counts[2];
     report.requested.assign(requested, requested + static_cast<int64_t>(experts_));
     report.kept.assign(requested + static_cast<int64_t>(experts_), requested + static_cast<int64_t>(2 * experts_));
-    for (size_t e = 0; e < experts_; ++e) {
-      report.tokens += report.requested[e];
-      report.dropped += report.requested[e] - report.kept[e];
-    }
-    report.entropy = sums[width_ - moe_layers_ + layer] / static_cast<double>(std::max<int64_t>(1, report.tokens));
+    const double tokens = static_cast<double>(std::max<int64_t>(1, report.tokens));
+    report.entropy = sums[width_ - 2 * (moe_layers_ - layer)] / tokens;
+    report.confidence = sums[width_ - 2 * (moe_layers_ - layer) + 1] / tokens;
   }
-  sums.resize(width_ - moe_layers_);
+  sums.resize(width_ - 2 * moe_layers_);
   return sums;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -13,22 +14,26 @@ namespace switchyard {
 
 // What the router of one MoE layer did in one step or evaluation, over all lanes.
 struct LayerReport {
-  std::vector<int64_t> requested;  // [E] tokens that chose the expert, before capacity
+  std::vector<int64_t> requested;  // [E] choices that asked the expert, before capacity
   std::vector<int64_t> kept;       // [E]
   int64_t tokens = 0;              // that were routed; padding is not
-  int64_t dropped = 0;
-  double entropy = 0;  // mean over tokens, nats
+  int64_t asked = 0;               // choices that asked; tokens where experts choose
+  int64_t dropped = 0;             // of those
+  double entropy = 0;              // mean over tokens, nats
+  double confidence = 0;           // mean over tokens of the probability of the expert that was chosen
 
-  // [E] fraction of the routed tokens that chose each expert; of all that were dropped. 0 where none was routed.
+  // [E] fraction of all choices that fell on each expert; of those that asked the fraction that was dropped. 0 where there
+  // were none.
   std::vector<double> load() const {
+    const int64_t all = std::accumulate(requested.begin(), requested.end(), int64_t{0});
     std::vector<double> fractions;
-    for (const int64_t count : requested) fractions.push_back(fraction(count));
+    for (const int64_t count : requested) fractions.push_back(fraction(count, all));
     return fractions;
   }
-  double dropped_fraction() const { return fraction(dropped); }
+  double dropped_fraction() const { return fraction(dropped, asked); }
 
  private:
-  double fraction(int64_t count) const { return tokens == 0 ? 0 : static_cast<double>(count) / static_cast<double>(tokens); }
+  static double fraction(int64_t count, int64_t all) { return all == 0 ? 0 : static_cast<double>(count) / static_cast<double>(all); }
 };
 
 // One vector of partials per (accumulation, lane), added accumulations outside, lanes inside.
@@ -46,8 +51,8 @@ class ScalarBoard {
  private:
   const Grid& grid_;
   size_t experts_ = 0, moe_layers_ = 0, width_ = 0;
-  std::vector<double> partials_;  // [puts, extra + moe_layers]
-  std::vector<int64_t> counts_;   // [moe_layers, 2 E]
+  std::vector<double> partials_;  // [puts, extra + 2 moe_layers]: entropy and confidence of each
+  std::vector<int64_t> counts_;   // [moe_layers, kCounts + 2 E]: tokens, asked, dropped, then requested and kept of each expert
   std::vector<double> all_;
 };
 

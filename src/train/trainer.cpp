@@ -30,7 +30,8 @@ StepReport Trainer::step(BatchSource& batches) {
   board_.begin();
   for (int a = 0; a < options_.train.accumulate; ++a) {
     for (int w = parts.grid.rank(); w < parts.grid.lanes_rounded_up(); w += parts.grid.size()) {
-      micro_batch(batches.at(progress_.step, a, w), report.counts);
+      const MicroBatch batch = read(batches, a, w);
+      micro_batch(batch, report.counts);
     }
   }
   sink_.finish();  // owners have added all lanes in order
@@ -47,6 +48,11 @@ StepReport Trainer::step(BatchSource& batches) {
   progress_.tokens += report.counts.tokens;
   if (digests_ != nullptr) write_digests(report);
   return report;
+}
+
+MicroBatch Trainer::read(BatchSource& batches, int accumulation, int lane) {
+  const Span span(runtime_.parts().trace, SpanKind::kInput, "batch");
+  return batches.at(progress_.step, accumulation, lane);
 }
 
 void Trainer::micro_batch(const MicroBatch& batch, const Counts& counts) {

@@ -58,6 +58,7 @@ class Trainer {
   int64_t gradient_bytes() const { return sink_.reserved_bytes(); }
 
  private:
+  MicroBatch read(BatchSource& batches, int accumulation, int lane);
   void micro_batch(const MicroBatch& batch, const Counts& counts);
   double gradient_norm();
   void update(StepReport& report);

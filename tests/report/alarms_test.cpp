@@ -11,6 +11,7 @@ namespace {
 RouterCounts counts(std::vector<int64_t> requested, int64_t dropped = 0, double entropy = 1) {
   RouterCounts result;
   for (const int64_t count : requested) result.tokens += count;
+  result.asked = result.tokens;
   result.requested = std::move(requested);
   result.dropped = dropped;
   result.entropy = entropy;
@@ -50,6 +51,13 @@ TEST(Alarms, OneTokenEndsAnExpertsCount) {
 TEST(Alarms, AStepWithoutTokensSaysNothingAboutExperts) {
   Alarms alarms({.unused_steps = 2, .load = 1.5, .dropped = 0.1, .entropy = 0.5}, {});
   EXPECT_TRUE(after(alarms, 1, 10, {counts({0, 0}, 0, 0)}).empty());
+}
+
+TEST(Alarms, ALayerWithoutChoicesSaysNothingAboutExperts) {
+  Alarms alarms({.unused_steps = 2, .load = 1.5, .dropped = 0.1}, {});
+  RouterCounts soft = counts({0, 0});
+  soft.tokens = 100;
+  EXPECT_TRUE(after(alarms, 1, 10, {soft}).empty());
 }
 
 TEST(Alarms, LoadAboveSoManyTimesTheMeanOfAWindow) {
