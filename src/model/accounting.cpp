@@ -85,7 +85,8 @@ struct RankMemory {
         P(shape.ranks),
         T(shape.sequences * model.sequence_length),
         D(model.width),
-        F(std::max(size.expert_width(), size.dense_blocks > 0 ? model.feed_forward : 0)),
+        F(model.feed_forward),
+        Fe(size.expert_width()),
         E(model.moe.experts),
         a(size_of(shape.precision.activation)),
         w(size_of(shape.precision.weight)),
@@ -125,12 +126,19 @@ struct RankMemory {
   int64_t saved() const {
     const int64_t stream = T * D * a, norm = stream + 2 * T * x;
     const int64_t attention = 4 * T * size.inner * a + T * size.m.heads * x;
-    const int64_t choices = choices_of(size.m.moe);
-    const int64_t routing = (choices == 1 ? 4 : 5) * T * choices * size_of(Dtype::kI32) + T * (E + 1 + choices) * x;
     const int64_t returned = tokens_at_experts() * D * a;
-    const int64_t moe = routing + rows * (D + kept_hidden() * F) * a + returned + kept_hidden() * T * size.m.moe.shared_experts * F * a;
+    const int64_t moe = routing() + rows * (D + kept_hidden() * Fe) * a + returned + kept_hidden() * T * size.m.moe.shared_experts * Fe * a;
     return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe + pool();
   }
+
+  // What one router keeps. In Soft MoE: two weights for each token and slot, and the slots' outputs.
+  int64_t routing() const {
+    if (soft()) return tokens_at_experts() * (4 * size_of(Dtype::kI32) + D * a) + 2 * T * slots() * x;
+    const int64_t choices = choices_of(size.m.moe);
+    return (choices == 1 ? 4 : 5) * T * choices * size_of(Dtype::kI32) + T * (E + 1 + choices) * x;
+  }
+  bool soft() const { return size.m.moe.router == RouterKind::kSoft; }
+  int64_t slots() const { return E * size.m.moe.soft_slots; }  // of a sequence
 
   // Hidden tensors that a feed-forward layer keeps: gated layers and GELU keep what their products gave, too.
   int64_t kept_hidden() const { return size.m.gated ? 3 : size.m.activation == Activation::kGelu ? 2 : 1; }
@@ -147,9 +155,13 @@ struct RankMemory {
     if (size.dense_blocks > 0) largest = std::max(largest, stream + dropped + stream + T * F * a);
     if (size.moe_blocks > 0) {
       const int64_t sum = a == x ? 0 : T * D * x;
-      const int64_t in_experts = rows * (D + F) * a;
+      const int64_t shared = size.m.moe.shared_experts > 0 ? stream : 0;  // their gradient, until it is added
+      const int64_t in_shared = T * size.m.moe.shared_experts * Fe * a;
+      const int64_t in_experts = rows * (D + Fe) * a;
       const int64_t in_router = T * E * x + rows * D * a + tokens_at_experts() * D * a + 2 * T * D * x;
-      largest = std::max(largest, 2 * stream + dropped + sum + std::max(in_experts, in_router));
+      // Gradients of both weights and of the logits; those of the slots, as they come and packed for two products.
+      const int64_t in_mixer = rows * D * a + 4 * T * slots() * x + tokens_at_experts() * D * (x + 3 * a) + T * D * x;
+      largest = std::max(largest, 2 * stream + dropped + sum + shared + std::max({in_shared, in_experts, soft() ? in_mixer : in_router}));
     }
     return stream + largest;
   }
@@ -163,9 +175,9 @@ struct RankMemory {
 
   Sizes size;
   const MemoryShape& shape;
-  int64_t P, T, D, F, E, a, w, x;
-  int64_t hosted;  // experts of one MoE layer on this rank
-  int64_t rows;    // that one MoE layer takes memory for at its experts, all lanes in flight
+  int64_t P, T, D, F, Fe, E, a, w, x;  // Fe: F of one expert
+  int64_t hosted;                      // experts of one MoE layer on this rank
+  int64_t rows;                        // that one MoE layer takes memory for at its experts, all lanes in flight
 };
 
 // The layers one by one, as a token meets them.

@@ -86,7 +86,8 @@ int32_t sample(const std::vector<double>& logits, const GenerateOptions& options
 
 void generate(Runtime& runtime, const std::vector<int32_t>& prompt, const GenerateOptions& options, const std::function<void(int32_t)>& on_token) {
   check(!prompt.empty() && runtime.parts().grid.size() == 1, "generate: an empty prompt, or several ranks");
-  Reader reader(runtime, options.cached);
+  // Soft MoE mixes the tokens of the whole text, so what it made of the first ones does not last.
+  Reader reader(runtime, options.cached && runtime.model().options().moe.router != RouterKind::kSoft);
   std::vector<int32_t> next = prompt;
   for (int64_t drawn = 0; drawn < options.tokens; ++drawn) {
     next = {sample(reader.read(next), options, static_cast<uint64_t>(drawn))};

@@ -16,7 +16,7 @@ struct GenerateOptions {
   double top_p = 1;        // of those, only the fewest whose probabilities sum to at least this, in (0, 1]; 1: all
   uint64_t seed = 1;       // token i of a generation is a pure function of (seed, i) and the logits
   int32_t end = -1;        // generation ends after this token
-  bool cached = true;      // keys and values are remembered; false: every token computes the whole context again
+  bool cached = true;      // keys and values are remembered; false, and always in Soft MoE: every token computes the whole context again
 };
 
 // A token from logits [N] by options. `index` counts the tokens drawn so far. Tokens are ranked by logit, equal ones by

@@ -65,6 +65,21 @@ TEST(Accounting, CountsWhatEveryWayOfRoutingHas) {
   model.moe.router = RouterKind::kExpertChoice;
   model.moe.capacity_factor = 2;
   expect_counted(model, 2);
+  model.moe.router = RouterKind::kSoft;
+  model.moe.soft_slots = 3;
+  expect_counted(model, 6);
+}
+
+TEST(Accounting, CountsSharedAndFineGrainedExperts) {
+  ModelOptions model = small_model();
+  model.bias = true;
+  model.moe.shared_experts = 2;
+  expect_counted(model);
+  model.moe.feed_forward = 7;
+  model.moe.top_k = 3;
+  expect_counted(model, 3);
+  model.gated = true;
+  expect_counted(model, 3);
 }
 
 TEST(Accounting, FlopsFollowTheFormula) {
