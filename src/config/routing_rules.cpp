@@ -44,7 +44,7 @@ void check_unread(const Config& config) {
   const auto belongs = [&](bool fine, const char* path, const char* why) { require(fine, config, path, of(moe.router()) + " " + why); };
   belongs(learns || moe.jitter() == 0, "model.moe.jitter", "has no choices to explore; set it to 0");
   belongs(learns || moe.exploration() == Moe::INPUT_JITTER, "model.moe.exploration", "has no choices to explore");
-  belongs(learns || moe.z_loss() == 0, "model.moe.z_loss", "has no router logits");
+  belongs(learns || moe.z_loss() == 0, "model.moe.z_loss", "has no router logits; set it to 0");
   belongs(learns || !moe.router_bf16(), "model.moe.router_bf16", "has no router product");
   belongs(moe.router() != Moe::HASH || moe.gate() == Moe::MASK_ONLY, "model.moe.gate", "has no probabilities: its gate is MASK_ONLY");
   belongs(moe.router() != Moe::SOFT || moe.gate() == Moe::PROBABILITY, "model.moe.gate", "weighs by its own softmax");
