@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <memory>
+#include <functional>
+#include <span>
+#include <utility>
 
 #include "src/config/build.h"
 #include "src/data/file.h"
@@ -59,106 +61,128 @@ std::vector<std::vector<RoutedChoice>> choices_of(Context& ctx, const Route& rou
   return result;
 }
 
-// What is sent through the model. The sources own the tensors of the batch.
-struct Input {
-  std::unique_ptr<EvaluationSource> heldout;
-  std::unique_ptr<TextBatch> texts;
-  MicroBatch batch;
-  Counts counts;
-  std::string source;
+// Sends micro-batches through the model, one after another, until there are enough tokens.
+class TextRouter {
+ public:
+  TextRouter(Trained& trained, int64_t tokens) : trained_(trained), most_(tokens) {
+    text_.checkpoint = trained.checkpoint;
+    text_.experts = options().moe.experts;
+    text_.layers.resize(static_cast<size_t>(trained.runtime->model().moe_layers()));
+  }
+
+  bool full() const { return count_ >= most_; }
+  int64_t left() const { return most_ - count_; }
+  const ModelOptions& options() const { return trained_.runtime->model().options(); }
+  bool labelled() const { return options().kind == ModelKind::kClassifier; }
+
+  void add(Context& ctx, const MicroBatch& batch, const Counts& counts) {
+    Runtime& runtime = *trained_.runtime;
+    runtime.model().forward(ctx, batch, counts, runtime.state());
+    std::vector<int32_t> ids(static_cast<size_t>(batch.rows()));
+    ctx.backend.copy_to_host(batch.tokens, ids.data());
+    const std::vector<int64_t> rows = shown_rows(ctx, batch);
+    for (const int64_t row : rows) text_.tokens.push_back(row < 0 ? "\n" : shown(trained_.data.tokenizer(), ids[static_cast<size_t>(row)]));
+    runtime.model().for_each_moe(runtime.state(), [&](int number, const MoeLayer::Saved& moe) {
+      const auto all = choices_of(ctx, moe.route(), batch.rows());
+      auto& layer = text_.layers[static_cast<size_t>(number)];
+      for (const int64_t row : rows) layer.push_back(row < 0 ? std::vector<RoutedChoice>{} : all[static_cast<size_t>(row)]);
+    });
+  }
+
+  RoutedText finish(const std::string& source) {
+    text_.source = fmt::format("The first {} tokens of {}", count_, source);
+    return std::move(text_);
+  }
+
+ private:
+  // Numbers of the rows that are shown, without padding; -1 stands between the texts of a classifier.
+  std::vector<int64_t> shown_rows(Context& ctx, const MicroBatch& batch) {
+    std::vector<int32_t> mask(static_cast<size_t>(batch.rows()), 1);
+    if (batch.mask.exists()) ctx.backend.copy_to_host(batch.mask, mask.data());
+    std::vector<int64_t> rows;
+    for (int64_t row = 0; row < batch.rows() && !full(); ++row) {
+      if (labelled() && row % batch.sequence_length == 0 && count_ > 0) rows.push_back(-1);
+      if (mask[static_cast<size_t>(row)] == 0) continue;
+      rows.push_back(row);
+      ++count_;
+    }
+    return rows;
+  }
+
+  Trained& trained_;
+  int64_t most_, count_ = 0;
+  RoutedText text_;
 };
 
-// The first micro-batch of the hold-out, as in evaluation.
-Input heldout_input(const Trained& trained) {
-  Input input;
-  input.heldout = trained.data.heldout(trained.config, 1);
-  if (!input.heldout) throw Error(ExitCode::kData, "there is no held-out text to route; name a file with --text-file");
-  input.batch = input.heldout->at(0, 0);
-  input.counts = input.heldout->counts(0);
-  input.source = "the held-out text";
-  return input;
+// One micro-batch has its memory to itself: what it leaves is copied before the next one comes.
+void add_alone(Trained& trained, TextRouter& router, const std::function<void(Context&)>& add) {
+  const Arena::Mark saved(trained.runtime->saved()), scratch(trained.runtime->scratch());
+  Context ctx = trained.runtime->context({}, 0, 0, false);
+  if (!router.full()) add(ctx);
+}
+
+// As in evaluation.
+void add_heldout(Trained& trained, TextRouter& router) {
+  const auto heldout = trained.data.heldout(trained.config, 0);
+  if (!heldout) throw Error(ExitCode::kData, "there is no held-out text to route; name a file with --text-file");
+  for (int64_t round = 0; round < heldout->rounds() && !router.full(); ++round) {
+    const Counts counts = heldout->counts(round);
+    for (int lane = 0; lane < trained.config.train().lanes(); ++lane) {
+      add_alone(trained, router, [&](Context& ctx) { router.add(ctx, heldout->at(round, lane), counts); });
+    }
+  }
 }
 
 // A classifier's texts are the lines of the file.
-Input labelled_input(const Trained& trained, const std::string& text) {
+void add_lines(Trained& trained, TextRouter& router, const std::string& text) {
   BatchOptions options = batch_options(trained.config);
-  std::vector<std::string> lines;
-  for (size_t at = 0; at < text.size() && static_cast<int64_t>(lines.size()) < options.sequences;) {
+  options.sequences = 1;
+  TextBatch batches(trained.data.tokenizer(), options);
+  for (size_t at = 0; at < text.size() && !router.full();) {
     const size_t end = std::min(text.find('\n', at), text.size());
-    if (end > at) lines.push_back(text.substr(at, end - at));
+    const std::string line = text.substr(at, end - at);
     at = end + 1;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const MicroBatch batch = batches.of(std::span(&line, 1));
+    add_alone(trained, router, [&](Context& ctx) { router.add(ctx, batch, batches.counts()); });
   }
-  options.sequences = static_cast<int64_t>(lines.size());
-  Input input;
-  input.texts = std::make_unique<TextBatch>(trained.data.tokenizer(), options);
-  input.batch = input.texts->of(lines);
-  input.counts = input.texts->counts();
-  return input;
 }
 
-// A document begins after the end of the one before it.
-Input decoder_input(Trained& trained, Context& ctx, const std::string& text, int64_t tokens) {
+// As much at a time as the model has positions. A document begins after the end of the one before it.
+void add_stream(Trained& trained, TextRouter& router, const std::string& text) {
   const Tokenizer& tokenizer = trained.data.tokenizer();
   std::vector<int32_t> ids = tokenizer.encode(text);
   ids.insert(ids.begin(), tokenizer.end_of_document());
-  ids.resize(static_cast<size_t>(std::min({static_cast<int64_t>(ids.size()), tokens, trained.runtime->model().options().sequence_length})));
-  Input input;
-  input.batch.tokens = ctx.keep(Dtype::kI32, {static_cast<int64_t>(ids.size())});
-  ctx.backend.copy_from_host(ids.data(), Out(input.batch.tokens));
-  input.batch.sequences = 1;
-  input.batch.sequence_length = static_cast<int64_t>(ids.size());
-  input.counts = {.targets = input.batch.rows(), .tokens = input.batch.rows(), .groups = 1};
-  return input;
-}
-
-Input file_input(Trained& trained, Context& ctx, const std::string& path, int64_t tokens) {
-  const std::string text = beginning(path, tokens * kBytesPerToken);
-  demand_utf8(text);
-  if (text.find_first_not_of(" \t\r\n") == std::string::npos) throw Error(ExitCode::kData, fmt::format("{} holds no text; name a file with some words", path));
-  const bool labelled = trained.runtime->model().options().kind == ModelKind::kClassifier;
-  Input input = labelled ? labelled_input(trained, text) : decoder_input(trained, ctx, text, tokens);
-  input.source = path;
-  return input;
-}
-
-// Numbers of the rows that are shown, without padding; -1 stands between the texts of a classifier.
-std::vector<int64_t> shown_rows(Context& ctx, const MicroBatch& batch, bool separate, int64_t most) {
-  std::vector<int32_t> mask(static_cast<size_t>(batch.rows()), 1);
-  if (batch.mask.exists()) ctx.backend.copy_to_host(batch.mask, mask.data());
-  std::vector<int64_t> rows;
-  int64_t count = 0;
-  for (int64_t row = 0; row < batch.rows() && count < most; ++row) {
-    if (separate && row > 0 && row % batch.sequence_length == 0) rows.push_back(-1);
-    if (mask[static_cast<size_t>(row)] == 0) continue;
-    rows.push_back(row);
-    ++count;
+  const int64_t total = static_cast<int64_t>(ids.size());
+  for (int64_t at = 0; at < total && !router.full();) {
+    const int64_t count = std::min({total - at, router.left(), router.options().sequence_length});
+    add_alone(trained, router, [&](Context& ctx) {
+      MicroBatch batch;
+      batch.tokens = ctx.keep(Dtype::kI32, {count});
+      ctx.backend.copy_from_host(ids.data() + at, Out(batch.tokens));
+      batch.sequences = 1;
+      batch.sequence_length = count;
+      router.add(ctx, batch, {.targets = count, .tokens = count, .groups = 1});
+    });
+    at += count;
   }
-  return rows;
 }
 
 }  // namespace
 
 RoutedText route_text(Trained& trained, const std::string& text_file, int64_t tokens) {
-  Runtime& runtime = *trained.runtime;
-  const Arena::Mark saved(runtime.saved()), scratch(runtime.scratch());
-  Context ctx = runtime.context({}, 0, 0, false);
-  const Input input = text_file.empty() ? heldout_input(trained) : file_input(trained, ctx, text_file, tokens);
-  runtime.model().forward(ctx, input.batch, input.counts, runtime.state());
-
-  std::vector<int32_t> ids(static_cast<size_t>(input.batch.rows()));
-  ctx.backend.copy_to_host(input.batch.tokens, ids.data());
-  const std::vector<int64_t> rows = shown_rows(ctx, input.batch, runtime.model().options().kind == ModelKind::kClassifier, tokens);
-  RoutedText text;
-  text.checkpoint = trained.checkpoint;
-  text.experts = runtime.model().options().moe.experts;
-  text.source = fmt::format("The first {} tokens of {}", std::count_if(rows.begin(), rows.end(), [](int64_t row) { return row >= 0; }), input.source);
-  for (const int64_t row : rows) text.tokens.push_back(row < 0 ? "\n" : shown(trained.data.tokenizer(), ids[static_cast<size_t>(row)]));
-  runtime.model().for_each_moe(runtime.state(), [&](int, const MoeLayer::Saved& moe) {
-    const auto all = choices_of(ctx, moe.route(), input.batch.rows());
-    auto& layer = text.layers.emplace_back();
-    for (const int64_t row : rows) layer.push_back(row < 0 ? std::vector<RoutedChoice>{} : all[static_cast<size_t>(row)]);
-  });
-  return text;
+  TextRouter router(trained, tokens);
+  if (text_file.empty()) {
+    add_heldout(trained, router);
+    return router.finish("the held-out text");
+  }
+  const std::string text = beginning(text_file, tokens * kBytesPerToken);
+  demand_utf8(text);
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) {
+    throw Error(ExitCode::kData, fmt::format("{} holds no text; name a file with some words", text_file));
+  }
+  router.labelled() ? add_lines(trained, router, text) : add_stream(trained, router, text);
+  return router.finish(text_file);
 }
 
 }  // namespace switchyard

@@ -126,13 +126,15 @@ LayerFigures layer_figures(const RunRecord& run, size_t layer) {
     confidence.add(metrics.confidence);
   }
   figures.experts = loads.size();
-  double most = -1;
+  double most = -1, least = std::numeric_limits<double>::infinity();
   for (size_t e = 0; e < loads.size(); ++e) {
     const double load = loads[e].value();
     if (load == 0) figures.unused.push_back(e);
     if (load > most) most = load, figures.busiest = e;
+    if (load < least) least = load, figures.idlest = e;
   }
   figures.busiest_load = most < 0 ? kNone : most * static_cast<double>(loads.size());
+  figures.idlest_load = most < 0 ? kNone : least * static_cast<double>(loads.size());
   figures.dropped = dropped.value();
   figures.entropy = entropy.value();
   figures.confidence = confidence.value();

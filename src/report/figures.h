@@ -42,8 +42,8 @@ double late_mean(const RunRecord& run, double share, const StepValue& value);
 struct LayerFigures {
   size_t experts = 0;
   std::vector<size_t> unused;  // experts
-  size_t busiest = 0;
-  double busiest_load = 0;                          // in multiples of the mean
+  size_t busiest = 0, idlest = 0;
+  double busiest_load = 0, idlest_load = 0;         // in multiples of the mean
   double dropped = 0, entropy = 0, confidence = 0;  // entropy: of ln E; confidence NaN where the run has none
 };
 LayerFigures layer_figures(const RunRecord& run, size_t layer);

@@ -119,6 +119,7 @@ std::string value_text(const LineChart& chart, double value, int digits) {
 std::string axes(const LineChart& chart, const Frame& frame) {
   std::string svg = "<g class=\"axis\">";
   for (const double tick : ticks(frame.y, 5)) {
+    if (chart.whole && tick != std::round(tick)) continue;
     const std::string y = coordinate(frame.y.at(tick));
     svg += fmt::format("<path class=\"grid\" d=\"M{} {}H{}\"/><text x=\"{}\" y=\"{}\" dy=\".32em\" text-anchor=\"end\">{}</text>", kLeft, y, kWidth - kRight,
                        kLeft - 5, y, escape(value_text(chart, tick, 4)));

@@ -22,6 +22,7 @@ struct LineChart {
   std::vector<Series> series;
   bool percent = false;      // values are fractions, shown in per cent
   bool from_zero = false;    // the frame includes 0
+  bool whole = false;        // values are whole numbers, and so are the marks of the axis
   bool smooth = false;       // noisy: the points faint, and their moving average over them
   bool skip_start = false;   // the frame fits what follows the first tenth; what lies above is cut off, and said so
   bool log_if_wide = false;  // a logarithmic scale where values differ by more than 30 times

@@ -32,15 +32,15 @@ nav{margin-top:8px}nav a{margin-right:12px;color:var(--s0)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px;margin:4px 0 12px}
 caption{text-align:left}
-th,td{text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-thead th{font-size:13px;color:var(--muted);font-weight:600}
+th,td{text-align:left;padding:3px 12px 3px 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
+thead th{font-size:13px;color:var(--muted);font-weight:600;white-space:normal;vertical-align:bottom}
 td.words{white-space:pre-wrap;min-width:240px}
 .bad{color:var(--bad);font-weight:600}
 .alarms,.notes{margin:0;padding-left:20px}.alarms{background:var(--badbg);border-left:4px solid var(--bad);padding:8px 12px 8px 28px;border-radius:4px}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:18px 24px;margin:8px 0 14px}
 .chart{margin:0;min-width:0}.chart.wide{grid-column:1/-1}
 figcaption{margin-bottom:4px;line-height:1.35}
-.chart svg{display:block;width:100%;height:auto;overflow:visible}.chart svg svg{overflow:hidden}
+.chart svg:not(.key){display:block;width:100%;height:auto;overflow:visible}.chart svg svg{overflow:hidden}
 .axis text{font-size:11px;fill:var(--muted)}.axis path{fill:none;stroke:var(--line)}.axis .base,.axis .tick{stroke:var(--muted)}
 .series{fill:none;stroke:currentColor;stroke-linejoin:round;stroke-linecap:round}
 .series .line,.series .mean{stroke-width:1.8}.series .faint{stroke-width:1;opacity:.3;stroke-dasharray:none!important}
@@ -53,7 +53,7 @@ figcaption{margin-bottom:4px;line-height:1.35}
 .legend{display:flex;flex-wrap:wrap;gap:2px 16px;list-style:none;margin:4px 0;padding:0;font-size:13px}.legend li{overflow-wrap:anywhere}
 .key{width:28px;height:10px;margin-right:6px;vertical-align:middle}.key.square{width:14px;height:14px;border:1px solid var(--line)}
 .bars{display:grid;grid-template-columns:max-content 1fr;gap:4px 12px;align-items:center;font-size:14px;margin-bottom:10px;max-width:900px}
-.bars span{overflow-wrap:anywhere;max-width:30vw}.bars .bar{height:22px;width:100%}
+.bars span{overflow-wrap:anywhere;max-width:30vw}.chart .bars .bar{height:22px}
 .bar .inside{font-size:11px;fill:var(--bg)}
 input[name=axis]{position:absolute;opacity:0}.axes{display:inline;margin-right:6px}
 input[name=axis]+label{display:inline-block;padding:2px 12px;margin-right:6px;border:1px solid var(--line);border-radius:14px;cursor:pointer;font-size:14px}

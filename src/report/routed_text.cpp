@@ -30,20 +30,19 @@ std::string title_of(const Choices& choices) {
   return title.empty() ? "no expert" : title;
 }
 
-// Line ends are shown as well as made.
-std::string visible(const std::string& token) {
+// Line ends are shown, and in a text made.
+std::string visible(const std::string& token, bool in_text) {
   std::string html;
   for (const char c : token) {
-    if (c == '\n') html += "<span class=\"end\">⏎</span>";
-    html += c == '\n' ? std::string("\n") : std::string();
-    if (c != '\n') html += c;
+    if (c == 0x0A) html += "<span class=\"end\">⏎</span>";
+    if (c != 0x0A || in_text) html += c;
   }
   return html;
 }
 
 std::string token_html(const std::string& token, const Choices& choices, int& before) {
   const RoutedChoice* lead = leading(choices);
-  const std::string text = visible(escape(token));
+  const std::string text = visible(escape(token), true);
   if (lead == nullptr) {
     before = -1;
     return fmt::format("<span class=\"token\" title=\"no expert\">{}</span>", text);
@@ -77,7 +76,7 @@ std::string experts_table(const RoutedText& text, const std::vector<Choices>& la
     names.resize(std::min(names.size(), kFavourites));
     std::string most;
     for (const auto& [name, count] : names)
-      most += fmt::format(" <span class=\"token b{}\">{}</span>&#215;{}", static_cast<unsigned>(number) % kStyles, visible(escape(name)), count);
+      most += fmt::format(" <span class=\"token b{}\">{}</span>&#215;{}", static_cast<unsigned>(number) % kStyles, visible(escape(name), false), count);
     html += fmt::format("<tr><th>{}</th><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>", number, expert.tokens, expert.dropped, most);
   }
   return html + "</tbody></table></div>";

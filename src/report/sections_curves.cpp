@@ -39,7 +39,9 @@ std::string charts_over(Axis axis, const std::vector<RunRecord>& runs) {
   LineChart loss = chart("Train loss", "nats per target", step_series(runs, unit, [](const StepMetrics& step) { return step.loss; }));
   loss.smooth = true;
   std::string html = to_html(loss);
-  html += to_html(chart("Held-out loss", "nats per target", heldout_series(runs, unit, [](const HeldoutMetrics& heldout) { return heldout.loss; })));
+  const std::vector<Series> losses = heldout_series(runs, unit, [](const HeldoutMetrics& heldout) { return heldout.loss; });
+  if (!any_finite(losses)) return html + "<p class=\"none\">No evaluation on held-out text was logged; eval.every asks for some.</p>";
+  html += to_html(chart("Held-out loss", "nats per target", losses));
   const std::vector<Series> bits = heldout_series(runs, unit, [](const HeldoutMetrics& heldout) { return heldout.bits_per_byte; });
   if (any_finite(bits)) html += to_html(chart("Held-out bits per byte", "", bits));
   LineChart accuracy = chart("Held-out accuracy", "targets that were the first choice",
@@ -96,13 +98,14 @@ std::string unused_text(const LayerFigures& figures) {
 std::string layers_table(const RunRecord& run) {
   std::string html =
       "<div class=\"scroll\"><table><caption>over the last tenth of the lines</caption><thead><tr><th>MoE layer</th><th>experts</th><th>dead: no token chose "
-      "them</th><th>busiest</th>"
+      "them</th><th>least used</th><th>busiest</th>"
       "<th>dropped</th><th>entropy</th><th>confidence</th></tr></thead><tbody>";
   for (size_t layer = 0; layer < moe_layers(run); ++layer) {
     const LayerFigures figures = layer_figures(run, layer);
-    html += fmt::format("<tr><th>{}</th><td>{}</td><td{}>{}</td><td>{}: {} times the mean</td><td>{}</td><td>{} of ln E</td><td>{}</td></tr>", layer,
-                        figures.experts, figures.unused.empty() ? "" : " class=\"bad\"", unused_text(figures), figures.busiest,
-                        short_number(figures.busiest_load, 3), percent_text(figures.dropped), percent_text(figures.entropy), percent_text(figures.confidence));
+    html += fmt::format(
+        "<tr><th>{}</th><td>{}</td><td{}>{}</td><td>{}: {} times the mean</td><td>{}: {} times the mean</td><td>{}</td><td>{} of ln E</td><td>{}</td></tr>",
+        layer, figures.experts, figures.unused.empty() ? "" : " class=\"bad\"", unused_text(figures), figures.idlest, short_number(figures.idlest_load, 3),
+        figures.busiest, short_number(figures.busiest_load, 3), percent_text(figures.dropped), percent_text(figures.entropy), percent_text(figures.confidence));
   }
   return html + "</tbody></table></div>";
 }
@@ -154,9 +157,12 @@ std::string curves_section(const std::vector<RunRecord>& runs) {
 
 std::string time_section(const std::vector<RunRecord>& runs) {
   ShareBars bars;
-  bars.title = "Time of a step by phase, mean over the lines, rank 0", bars.unit = "seconds";
+  bars.title = "Time of a step by phase, mean over the lines, rank 0", bars.unit = "milliseconds";
   bars.parts.assign(kPhases.begin(), kPhases.end());
-  for (const RunRecord& run : runs) bars.bars.push_back({run.name, phase_seconds(run)});
+  for (const RunRecord& run : runs) {
+    ShareBar& bar = bars.bars.emplace_back(ShareBar{run.name, phase_seconds(run)});
+    for (double& part : bar.parts) part *= 1000;
+  }
   LineChart share;
   share.percent = share.from_zero = share.smooth = true;
   std::string html = "<section id=\"time\"><h2>Time</h2><div class=\"charts\">" + to_html(bars);
@@ -178,7 +184,7 @@ std::string experts_section(const RunRecord& run, bool open) {
   html += layers_chart(
       run, "Router confidence", "mean probability of the chosen expert", [](const LayerMetrics& layer) { return layer.confidence; }, plain);
   LineChart count;
-  count.from_zero = true;
+  count.from_zero = count.whole = true;
   html += layers_chart(run, "Dead experts", "chosen by no token of the step", unused_experts, count);
   return html + "</div></details>";
 }

@@ -11,7 +11,7 @@
 namespace switchyard {
 namespace {
 
-constexpr double kWidth = 360, kHeight = 22;
+constexpr int kHeight = 22;
 
 double whole(const ShareBar& bar) {
   double sum = 0;
@@ -20,17 +20,17 @@ double whole(const ShareBar& bar) {
 }
 
 std::string bar_svg(const ShareBars& chart, const ShareBar& bar, double longest) {
-  std::string svg = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" class=\"bar\">", kWidth, kHeight, escape(bar.name));
+  std::string svg = fmt::format("<svg width=\"100%\" height=\"{}\" role=\"img\" aria-label=\"{}\" class=\"bar\">", kHeight, escape(bar.name));
   const double sum = whole(bar);
-  double x = 0;
+  double x = 0;  // of the width, in per cent
   for (size_t i = 0; i < std::min(bar.parts.size(), chart.parts.size()); ++i) {
     if (!std::isfinite(bar.parts[i]) || bar.parts[i] <= 0) continue;
-    const double width = bar.parts[i] / longest * kWidth;
+    const double width = 100 * bar.parts[i] / longest;
     const std::string share = percent_text(bar.parts[i] / sum);
-    svg += fmt::format("<rect class=\"part f{}\" x=\"{:.2f}\" y=\"0\" width=\"{:.2f}\" height=\"{}\"><title>{}: {} {}, {}</title></rect>", i % kStyles, x,
+    svg += fmt::format("<rect class=\"part f{}\" x=\"{:.2f}%\" y=\"0\" width=\"{:.2f}%\" height=\"{}\"><title>{}: {} {}, {}</title></rect>", i % kStyles, x,
                        width, kHeight, escape(chart.parts[i]), short_number(bar.parts[i], 3), escape(chart.unit), share);
-    if (width > 60)
-      svg += fmt::format("<text class=\"inside\" x=\"{:.1f}\" y=\"{}\" dy=\".35em\" text-anchor=\"middle\">{}</text>", x + width / 2, kHeight / 2, share);
+    if (width > 14)
+      svg += fmt::format("<text class=\"inside\" x=\"{:.1f}%\" y=\"{}\" dy=\".35em\" text-anchor=\"middle\">{}</text>", x + width / 2, kHeight / 2, share);
     x += width;
   }
   return svg + "</svg>";

@@ -187,7 +187,7 @@ TEST(HeatMap, MissingLoadsAreEmptyPlaces) {
 TEST(ShareBars, PartsFillTheWidthOfTheLongestBar) {
   const std::string html = to_html(ShareBars{"time", "seconds", {"a", "b"}, {{"slow", {3, 1}}, {"fast", {1, 1}}, {"old", {kNone, 2}}}});
   EXPECT_EQ(occurrences(html, "<rect class=\"part"), 5u);
-  EXPECT_THAT(html, HasSubstr("x=\"0.00\" y=\"0\" width=\"270.00\""));
+  EXPECT_THAT(html, HasSubstr("x=\"0.00%\" y=\"0\" width=\"75.00%\""));
   EXPECT_THAT(html, HasSubstr("<title>a: 3 seconds, 75.0 %</title>"));
   EXPECT_THAT(html, HasSubstr("<td>–</td>")) << "what is not known";
   EXPECT_EQ(unbalanced(html), "");

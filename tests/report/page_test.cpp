@@ -101,7 +101,7 @@ TEST(Page, ItNeedsNothingElse) {
 TEST(Page, PhasesFillTheStepAndNameTheShareOfTheAllToAll) {
   const std::string page = page_of({run_of("a", 10, 1)});
   EXPECT_EQ(occurrences(page, "<rect class=\"part"), 6u);
-  EXPECT_THAT(page, HasSubstr("<title>all-to-all: 0.5 seconds, 25.0 %</title>"));
+  EXPECT_THAT(page, HasSubstr("<title>all-to-all: 500 milliseconds, 25.0 %</title>"));
 }
 
 TEST(Page, DifferencesOfConfigurationAreTheFieldsThatDiffer) {
@@ -207,6 +207,8 @@ TEST(Figures, TheLastTenthIsOneLineAtLeast) {
   EXPECT_THAT(figures.unused, ElementsAre(0));
   EXPECT_EQ(figures.busiest, 2u);
   EXPECT_DOUBLE_EQ(figures.busiest_load, 2.25);
+  EXPECT_EQ(figures.idlest, 0u);
+  EXPECT_EQ(figures.idlest_load, 0);
   EXPECT_EQ(figures.dropped, 0.2);
   EXPECT_TRUE(std::isnan(figures.confidence));
   EXPECT_THAT(layer_figures(RunRecord{}, 0).unused, IsEmpty());
