@@ -224,8 +224,10 @@ class CostTable {
     const double mixing = soft ? 3 * products(size_.router) : products(size_.router);
     const double flops = mixing + size_.experts_per_token() * products(size_.matrices_of(size_.expert_width())) +
                          products(size_.matrices_of(m_.moe.shared_experts * size_.expert_width()));
-    add(name, fmt::format("MoE: {} experts, {} a token", m_.moe.experts, soft ? "slots of all" : fmt::format("{:g}", size_.experts_per_token())),
-        every_token + m_.moe.experts * size_.expert, every_token + size_.active_experts() * size_.expert, flops);
+    const std::string use = soft ? fmt::format("{} slots each", m_.moe.soft_slots) : fmt::format("{:g} a token", size_.experts_per_token());
+    const std::string beside = m_.moe.shared_experts > 0 ? fmt::format(", {} shared", m_.moe.shared_experts) : "";
+    add(name, fmt::format("MoE: {} experts, {}{}", m_.moe.experts, use, beside), every_token + m_.moe.experts * size_.expert,
+        every_token + size_.active_experts() * size_.expert, flops);
   }
 
   void add_head() {
