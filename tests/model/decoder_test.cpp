@@ -156,29 +156,40 @@ TEST(Decoder, TheContentOfPaddingChangesNothing) {
   }
 }
 
-TEST(Decoder, CachedEqualsUncached) {
-  for (const Precision& precision : {kPrecisionF64, kPrecisionF32}) {
-    const ModelOptions options = without_drops();
-    World world(options, precision);
-    world.ctx().training = false;
-    const Tensor h = world.forward(Batch(world.bench, kSequences, 5, options));
-    const Tensor expected = world.bench.copy(world.model.logits(world.ctx(), h));
-    Decoder::Cache cache = world.model.make_cache(world.ctx(), 3, 5);
-    int64_t first = 0;
-    for (const int64_t n : {2, 1, 2}) {  // a prompt, a token, two tokens
-      std::vector<int32_t> next;
-      for (const std::vector<int32_t>& sequence : kSequences) next.insert(next.end(), sequence.begin() + first, sequence.begin() + first + n);
-      const Arena::Mark saved_mark(world.bench.saved), scratch_mark(world.bench.scratch);
-      const Tensor logits = world.model.logits(world.ctx(), world.model.forward_cached(world.ctx(), world.bench.integers(next), cache));
-      for (int64_t row = 0; row < 3 * n; ++row) {
-        for (int64_t c = 0; c < options.vocabulary; ++c) {
-          const double uncached = get(expected, (row / n * 5 + first + row % n) * options.vocabulary + c);
-          const double tolerance = precision.exact == Dtype::kF64 ? 1e-13 : 1e-5;
-          EXPECT_NEAR(get(logits, row * options.vocabulary + c), uncached, tolerance * std::max(1.0, std::abs(uncached))) << "after " << first << " tokens";
-        }
+void expect_cached_equals_uncached(const ModelOptions& options, const Precision& precision) {
+  World world(options, precision);
+  world.ctx().training = false;
+  const Tensor h = world.forward(Batch(world.bench, kSequences, 5, options));
+  const Tensor expected = world.bench.copy(world.model.logits(world.ctx(), h));
+  Decoder::Cache cache = world.model.make_cache(world.ctx(), 3, 5);
+  int64_t first = 0;
+  for (const int64_t n : {2, 1, 2}) {  // a prompt, a token, two tokens
+    std::vector<int32_t> next;
+    for (const std::vector<int32_t>& sequence : kSequences) next.insert(next.end(), sequence.begin() + first, sequence.begin() + first + n);
+    const Arena::Mark saved_mark(world.bench.saved), scratch_mark(world.bench.scratch);
+    const Tensor logits = world.model.logits(world.ctx(), world.model.forward_cached(world.ctx(), world.bench.integers(next), cache));
+    for (int64_t row = 0; row < 3 * n; ++row) {
+      for (int64_t c = 0; c < options.vocabulary; ++c) {
+        const double uncached = get(expected, (row / n * 5 + first + row % n) * options.vocabulary + c);
+        const double tolerance = precision.exact == Dtype::kF64 ? 1e-13 : 1e-5;
+        EXPECT_NEAR(get(logits, row * options.vocabulary + c), uncached, tolerance * std::max(1.0, std::abs(uncached))) << "after " << first << " tokens";
       }
-      first += n;
     }
+    first += n;
+  }
+}
+
+TEST(Decoder, CachedEqualsUncached) {
+  for (const Precision& precision : {kPrecisionF64, kPrecisionF32}) expect_cached_equals_uncached(without_drops(), precision);
+}
+
+TEST(Decoder, CachedEqualsUncachedForOtherRoutings) {
+  for (const RouterKind router : {RouterKind::kTopK, RouterKind::kNoTokenLeftBehind, RouterKind::kHash}) {
+    ModelOptions options = without_drops();
+    options.moe.router = router;
+    options.moe.top_k = router == RouterKind::kHash ? 1 : 2;
+    options.moe.vocabulary = options.vocabulary;
+    expect_cached_equals_uncached(options, kPrecisionF64);
   }
 }
 
