@@ -56,6 +56,18 @@ TEST(ConfigBuild, CarriesTheExpertsOver) {
   EXPECT_EQ(moe.expert_dropout, 0.4);
 }
 
+TEST(ConfigBuild, CarriesBiasScopeAndSharedExpertsOver) {
+  const MoeOptions moe = model_options(valid_config_with({"model.moe.bias_rate=0.01", "model.moe.balance_scope=GLOBAL", "model.moe.balance_over_layers=MEAN",
+                                                          "model.moe.shared_experts=2", "model.moe.feed_forward=12", "model.moe.soft_slots=3"}))
+                             .moe;
+  EXPECT_EQ(moe.bias_rate, 0.01);
+  EXPECT_EQ(moe.balance_scope, BalanceScope::kGlobal);
+  EXPECT_EQ(moe.balance_over_layers, OverLayers::kMean);
+  EXPECT_EQ(moe.shared_experts, 2);
+  EXPECT_EQ(moe.feed_forward, 12);
+  EXPECT_EQ(moe.soft_slots, 3);
+}
+
 TEST(ConfigBuild, CarriesTheOptimizerOver) {
   const Config config =
       valid_config_with({"optimizer.kind=SGD", "optimizer.learning_rate=0.5", "optimizer.beta1=0.1", "optimizer.beta2=0.2", "optimizer.epsilon=0.3",
