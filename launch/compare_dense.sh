@@ -218,5 +218,5 @@ table | tee "$out/table.txt"
 
 runs=()
 for folder in "$out"/*/; do [ ! -f "$folder/eval.json" ] || runs+=("${folder%/}"); done
+echo "all runs as a page:"
 "$program" report "${runs[@]}" --output "$out/report.html"
-echo "all runs as a page: $out/report.html"

@@ -185,8 +185,8 @@ std::string to_html(const LineChart& chart) {
                                 kWidth, kHeight, escape(chart.title), scale_text(frame.x, 1), scale_text(frame.y, chart.percent ? 100 : 1),
                                 escape(chart.x_label), chart.percent ? " %" : "", axes(chart, frame));
   // An inner drawing cuts off what lies outside the frame.
-  svg += fmt::format("<svg x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" viewBox=\"{0} {1} {2} {3}\">", kLeft, kTop - 4, kWidth - kLeft - kRight + 4,
-                     kHeight - kTop - kBottom + 6);
+  svg += fmt::format("<svg x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" viewBox=\"{0} {1} {2} {3}\">", kLeft - 4, kTop - 4, kWidth - kLeft - kRight + 8,
+                     kHeight - kTop - kBottom + 8);
   for (size_t i = 0; i < lines.size(); ++i) {
     if (!lines[i].empty()) svg += series_svg(chart, chart.series[i], lines[i], frame);
   }

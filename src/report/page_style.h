@@ -40,7 +40,7 @@ td.words{white-space:pre-wrap;min-width:240px}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:18px 24px;margin:8px 0 14px}
 .chart{margin:0;min-width:0}.chart.wide{grid-column:1/-1}
 figcaption{margin-bottom:4px;line-height:1.35}
-.chart svg:not(.key){display:block;width:100%;height:auto;overflow:visible}.chart svg svg{overflow:hidden}
+.chart>svg{display:block;width:100%;height:auto;overflow:visible}
 .axis text{font-size:11px;fill:var(--muted)}.axis path{fill:none;stroke:var(--line)}.axis .base,.axis .tick{stroke:var(--muted)}
 .series{fill:none;stroke:currentColor;stroke-linejoin:round;stroke-linecap:round}
 .series .line,.series .mean{stroke-width:1.8}.series .faint{stroke-width:1;opacity:.3;stroke-dasharray:none!important}
@@ -53,7 +53,7 @@ figcaption{margin-bottom:4px;line-height:1.35}
 .legend{display:flex;flex-wrap:wrap;gap:2px 16px;list-style:none;margin:4px 0;padding:0;font-size:13px}.legend li{overflow-wrap:anywhere}
 .key{width:28px;height:10px;margin-right:6px;vertical-align:middle}.key.square{width:14px;height:14px;border:1px solid var(--line)}
 .bars{display:grid;grid-template-columns:max-content 1fr;gap:4px 12px;align-items:center;font-size:14px;margin-bottom:10px;max-width:900px}
-.bars span{overflow-wrap:anywhere;max-width:30vw}.chart .bars .bar{height:22px}
+.bars span{overflow-wrap:anywhere;max-width:30vw}.bars .bar{display:block;width:100%;height:22px}
 .bar .inside{font-size:11px;fill:var(--bg)}
 input[name=axis]{position:absolute;opacity:0}.axes{display:inline;margin-right:6px}
 input[name=axis]+label{display:inline-block;padding:2px 12px;margin-right:6px;border:1px solid var(--line);border-radius:14px;cursor:pointer;font-size:14px}
@@ -72,7 +72,7 @@ white-space:pre;font-variant-numeric:tabular-nums;z-index:9;box-shadow:0 2px 8px
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 body{max-width:none;padding:0;font-size:11px}nav,.axes,input[name=axis]+label{display:none}
 #curves .charts{display:grid!important}.charts{grid-template-columns:repeat(3,1fr)}.chart,tr,.cards div{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}
-th,td{white-space:normal}}
+table{font-size:9px}thead th{font-size:8px}th,td{padding-right:8px}td.words{white-space:normal}}
 )css";
 
 // Shows the values of all lines at the step under the pointer, and unfolds everything for paper.

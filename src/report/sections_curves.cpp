@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "src/report/figures.h"
 #include "src/report/heat_map.h"
@@ -50,6 +51,9 @@ std::string charts_over(Axis axis, const std::vector<RunRecord>& runs) {
   accuracy.skip_start = false;
   return html + to_html(accuracy);
 }
+
+// A dense step drops and balances nothing: it has no such value.
+double sparse(const StepMetrics& step, double value) { return step.layers.empty() ? std::numeric_limits<double>::quiet_NaN() : value; }
 
 std::string steps_chart(const std::vector<RunRecord>& runs, const char* title, const char* unit, const StepValue& value, LineChart options) {
   options.title = title, options.unit = unit, options.x_label = "step";
@@ -147,10 +151,10 @@ std::string curves_section(const std::vector<RunRecord>& runs) {
     LineChart fraction = speed;
     fraction.percent = true;
     html += steps_chart(
-        runs, "Dropped tokens", "found their expert full, all layers", [](const StepMetrics& step) { return step.dropped_fraction; }, fraction);
+        runs, "Dropped tokens", "found their expert full, all layers", [](const StepMetrics& step) { return sparse(step, step.dropped_fraction); }, fraction);
     LineChart balance = noisy;
     html += steps_chart(
-        runs, "Balance loss", "with its coefficient, all layers", [](const StepMetrics& step) { return step.balance_loss; }, balance);
+        runs, "Balance loss", "with its coefficient, all layers", [](const StepMetrics& step) { return sparse(step, step.balance_loss); }, balance);
   }
   return html + "</div></section>";
 }
