@@ -12,6 +12,7 @@
 #include "src/config/load.h"
 #include "src/config/validate.h"
 #include "src/model/accounting.h"
+#include "src/moe/capacity.h"
 #include "src/optim/optimizer.h"
 
 namespace switchyard {
@@ -29,6 +30,8 @@ struct Summary {
   std::vector<MemoryPart> memory;
   int64_t memory_bytes = 0;
   int64_t tokens_per_step = 0;
+  // Of one token group and expert: the number that a capacity factor comes to. 0 tokens where no slots are counted.
+  int64_t group_tokens = 0, slots = 0, eval_slots = 0;
 };
 
 Summary summarize(const Config& config, int ranks) {
@@ -45,6 +48,11 @@ Summary summarize(const Config& config, int ranks) {
                                            .moments = make_optimizer(optimizer_options(config))->moments()});
   for (const MemoryPart& part : summary.memory) summary.memory_bytes += part.bytes;
   summary.tokens_per_step = int64_t{train.lanes} * train.accumulate * train.sequences * train.sequence_length;
+  if (model.moe.experts > 1 && model.moe.router != RouterKind::kSoft) {
+    summary.group_tokens = group_tokens_of(model.moe, train.sequences * train.sequence_length);
+    summary.slots = capacity(model.moe, summary.group_tokens, true);
+    summary.eval_slots = capacity(model.moe, summary.group_tokens, false);
+  }
   return summary;
 }
 
@@ -75,6 +83,9 @@ void print_text(const Config& config, const Summary& summary, int ranks) {
   fmt::print("flops per trained token   {:>16.4g}\n", summary.cost.training_flops);
   fmt::print("tokens per step           {:>16}\nflops per step            {:>16.4g}\n", summary.tokens_per_step,
              summary.cost.training_flops * static_cast<double>(summary.tokens_per_step));
+  if (summary.group_tokens > 0) {
+    fmt::print("slots of an expert        {:>16} for {} tokens, {} in evaluation\n", summary.slots, summary.group_tokens, summary.eval_slots);
+  }
   fmt::print("\nmemory of one rank of {}, in {}\n", ranks, Config::Precision_Name(config.precision()));
   for (const MemoryPart& part : summary.memory) fmt::print("  {:<24}{:>12.1f} MiB\n", part.name, mib(part.bytes));
   fmt::print("  {:<24}{:>12.1f} MiB\n", "together", mib(summary.memory_bytes));
@@ -88,6 +99,9 @@ void print_json(const Config& config, const Summary& summary, int ranks) {
                                  {"precision", Config::Precision_Name(config.precision())},
                                  {"ranks", ranks},
                                  {"memory_bytes_per_rank", summary.memory_bytes}};
+  if (summary.group_tokens > 0) {
+    json["capacity"] = {{"group_tokens", summary.group_tokens}, {"slots", summary.slots}, {"evaluation_slots", summary.eval_slots}};
+  }
   for (const MemoryPart& part : summary.memory) json["memory"].push_back({{"part", part.name}, {"bytes", part.bytes}});
   for (const LayerCost& layer : summary.layers) {
     json["layers"].push_back({{"layer", layer.name},
