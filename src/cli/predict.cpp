@@ -72,9 +72,11 @@ class Lines {
 
 std::string expert_text(const std::vector<TokenExpert>& experts) {
   std::string text;
-  for (const TokenExpert& expert : experts) text += fmt::format("{}{} ({:.2f})", text.empty() ? "" : ", ", expert.expert, expert.gate);
+  for (const TokenExpert& expert : experts) text += fmt::format("{}{} ({:.2f})", text.empty() ? "expert " : ", ", expert.expert, expert.gate);
   return text.empty() ? "-" : text;
 }
+
+std::string trimmed(const std::string& line) { return line.substr(0, line.find_last_not_of(' ') + 1); }
 
 // "verb 0.9312  noun 0.0621": the likeliest class first. Then a line for each token.
 void print_text(const Prediction& prediction, const Labels& labels, const Tokenizer& tokenizer) {
@@ -87,12 +89,12 @@ void print_text(const Prediction& prediction, const Labels& labels, const Tokeni
   fmt::print("{}\n", line);
   if (prediction.tokens.empty() || prediction.layers.empty()) return;
   std::string header = fmt::format("  {:<20}", "token");
-  for (size_t layer = 0; layer < prediction.layers.size(); ++layer) header += fmt::format("  {:<16}", fmt::format("layer {}", layer));
-  fmt::print("{}  expert (gate)\n", header);
+  for (size_t layer = 0; layer < prediction.layers.size(); ++layer) header += fmt::format("  {:<18}", fmt::format("MoE layer {}", layer));
+  fmt::print("{}\n", trimmed(header));
   for (size_t i = 0; i < prediction.tokens.size(); ++i) {
     std::string row = fmt::format("  {:<20}", tokenizer.name(prediction.tokens[i]));
-    for (const auto& layer : prediction.layers) row += fmt::format("  {:<16}", expert_text(layer[i]));
-    fmt::print("{}\n", row.substr(0, row.find_last_not_of(' ') + 1));
+    for (const auto& layer : prediction.layers) row += fmt::format("  {:<18}", expert_text(layer[i]));
+    fmt::print("{}\n", trimmed(row));
   }
 }
 

@@ -26,12 +26,12 @@ std::string content_of(const std::string& path) {
 
 }  // namespace
 
-Outcome run_program(const std::vector<std::string>& arguments, const std::string& stdout_path) {
+Outcome run_program(const std::vector<std::string>& arguments, const std::string& stdout_path, const std::string& stdin_path) {
   const Folder folder;
   const std::string out = stdout_path.empty() ? folder.path("out") : stdout_path, err = folder.path("err");
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 0, stdin_path.c_str(), O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   std::vector<std::string> words = {SWITCHYARD_BINARY};

@@ -11,8 +11,9 @@ struct Outcome {
   std::string out, err;
 };
 
-// The built binary with these arguments. `stdout_path`: where its standard output goes instead of Outcome::out.
-Outcome run_program(const std::vector<std::string>& arguments, const std::string& stdout_path = "");
+// The built binary with these arguments. `stdout_path`: where its standard output goes instead of Outcome::out;
+// `stdin_path`: what it reads.
+Outcome run_program(const std::vector<std::string>& arguments, const std::string& stdout_path = "", const std::string& stdin_path = "/dev/null");
 
 // A folder that goes away with the object.
 class Folder {

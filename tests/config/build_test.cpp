@@ -37,6 +37,27 @@ TEST(ConfigBuild, CarriesTheModelOver) {
   EXPECT_EQ(model.z_loss, 0.5);
 }
 
+TEST(ConfigBuild, CarriesTheClassifierOver) {
+  const Config config = valid_config_with({"model.kind=CLASSIFIER", "model.norm_place=POST", "model.classifier.classes=3", "model.classifier.hidden=5",
+                                           "model.classifier.dropout=0.3", "model.classifier.pool_padding=true", "model.classifier.see_padding=true",
+                                           "data.pad=FRONT", "train.epochs=7", "train.patience=2"});
+  const ModelOptions model = model_options(config);
+  EXPECT_EQ(model.kind, ModelKind::kClassifier);
+  EXPECT_EQ(model.norm_place, NormPlace::kPost);
+  EXPECT_EQ(model.classifier.classes, 3);
+  EXPECT_EQ(model.classifier.hidden, 5);
+  EXPECT_EQ(model.classifier.dropout, 0.3);
+  EXPECT_TRUE(model.classifier.pool_padding);
+  EXPECT_TRUE(model.classifier.see_padding);
+  EXPECT_EQ(train_options(config).epochs, 7);
+  EXPECT_EQ(train_options(config).patience, 2);
+  const BatchOptions batches = batch_options(config);
+  EXPECT_EQ(batches.pad, TextSide::kFront);
+  EXPECT_EQ(batches.cut, TextSide::kBack);
+  EXPECT_TRUE(batches.see_padding);
+  EXPECT_EQ(batch_options(valid_config_with({"data.cut=FRONT"})).cut, TextSide::kFront);
+}
+
 TEST(ConfigBuild, CarriesTheExpertsOver) {
   const MoeOptions moe =
       model_options(valid_config_with({"model.moe.every=1", "model.moe.capacity_factor=1.5", "model.moe.eval_capacity_factor=3", "model.moe.min_capacity=2",
@@ -144,6 +165,17 @@ TEST(ConfigBuild, ResolvingSettlesWhatIsAutomatic) {
   EXPECT_EQ(precision(resolve_config(valid_config(), true)).exact, Dtype::kF32);
 }
 
+// Epochs end a run, and steps only where they are given, too.
+TEST(ConfigBuild, EpochsWithoutStepsHaveNoLimit) {
+  Config epochs = valid_config_with({"train.epochs=3"});
+  epochs.mutable_train()->clear_steps();
+  EXPECT_EQ(resolve_config(epochs, false).train().steps(), kMaxSteps);
+  EXPECT_EQ(resolve_config(valid_config_with({"train.epochs=3", "train.steps=7"}), false).train().steps(), 7);
+  Config neither = valid_config();
+  neither.mutable_train()->clear_steps();
+  EXPECT_EQ(resolve_config(neither, false).train().steps(), 1000);
+}
+
 TEST(ConfigBuild, RunsAreNamedAfterTheFile) { EXPECT_EQ(config_name("configs/lm_small.textproto"), "lm_small"); }
 
 TEST(ConfigResume, TheRunItselfAndAutomaticValuesResume) {
@@ -155,9 +187,9 @@ TEST(ConfigResume, TheRunItselfAndAutomaticValuesResume) {
 
 TEST(ConfigResume, WhatDoesNotChangeTheRunMayDiffer) {
   const Config stored = resolve_config(valid_config(), false);
-  const std::vector<std::string> overrides = {"train.steps=99",     "threads=2",         "device=REFERENCE", "parallel.transport=MPI",
-                                              "checkpoint.every=3", "checkpoint.keep=9", "eval.every=4",     "eval.batches=1",
-                                              "log.every=7",        "log.trace=true"};
+  const std::vector<std::string> overrides = {"train.steps=99",   "train.epochs=3",         "train.patience=4",   "threads=2",
+                                              "device=REFERENCE", "parallel.transport=MPI", "checkpoint.every=3", "checkpoint.keep=9",
+                                              "eval.every=4",     "eval.batches=1",         "log.every=7",        "log.trace=true"};
   const Config resumed = resume_config(stored, valid_config_with(overrides));
   EXPECT_EQ(resumed.train().steps(), 99);
   EXPECT_EQ(resumed.checkpoint().every(), 3);

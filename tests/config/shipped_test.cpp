@@ -63,5 +63,76 @@ TEST(ShippedConfigs, DenseTwinDiffersInTheExpertsOnly) {
   EXPECT_EQ(print_config(small), print_config(dense));
 }
 
+void expect_tutorials(const Config& config) {
+  const Config::Model& model = config.model();
+  EXPECT_EQ(model.kind(), Config::Model::CLASSIFIER);
+  EXPECT_EQ(model.norm_place(), Config::Model::POST);
+  EXPECT_EQ(model.vocabulary(), 20000);
+  EXPECT_EQ(model.sequence_length(), 200);
+  EXPECT_EQ(model.width(), 32);
+  EXPECT_EQ(model.heads(), 2);
+  EXPECT_EQ(model.head_width(), 32);
+  EXPECT_EQ(model.feed_forward(), 32);
+  EXPECT_EQ(model.moe().every(), 1);
+  EXPECT_EQ(model.moe().gate(), Config::Model::Moe::PROBABILITY) << "the router learns, as the paper means it";
+  EXPECT_GT(model.moe().balance_loss(), 0);
+  EXPECT_TRUE(model.bias());
+  EXPECT_EQ(config.optimizer().kind(), Config::Optimizer::ADAMW);
+  EXPECT_EQ(config.optimizer().decay(), 0) << "Adam";
+  EXPECT_EQ(config.optimizer().clip_norm(), 0);
+  EXPECT_EQ(config.optimizer().learning_rate(), 0.001);
+  EXPECT_EQ(config.optimizer().epsilon(), 1e-7);
+  EXPECT_EQ(config.train().lanes(), 2);
+  EXPECT_GT(config.train().epochs(), 0);
+  EXPECT_TRUE(config.checkpoint().keep_best());
+  EXPECT_EQ(resolve_config(config, false).train().steps(), kMaxSteps) << "epochs end it";
+}
+
+int64_t texts_of_a_step(const Config& config) { return config.train().lanes() * config.train().accumulate() * config.train().sequences(); }
+
+TEST(ShippedConfigs, ClassifiersAreThoseOfTheTutorials) {
+  const Config tutorial = shipped("classify_tutorial"), stacked = shipped("classify_stacked"), keras_io = shipped("classify_keras_io");
+  for (const Config& config : {tutorial, stacked, keras_io, shipped("classify_gcide")}) expect_tutorials(config);
+  for (const Config& config : {tutorial, stacked}) {
+    EXPECT_EQ(config.model().moe().experts(), 4);
+    EXPECT_EQ(texts_of_a_step(config), 32);
+    EXPECT_EQ(config.train().epochs(), 5);
+    EXPECT_EQ(config.model().classifier().classes(), 2);
+  }
+  EXPECT_EQ(tutorial.model().blocks(), 1);
+  EXPECT_EQ(tutorial.model().classifier().hidden(), 20);
+  EXPECT_EQ(tutorial.model().classifier().dropout(), 0.1);
+  EXPECT_EQ(stacked.model().blocks(), 2);
+  EXPECT_EQ(stacked.model().classifier().hidden(), 0);
+  EXPECT_EQ(keras_io.model().moe().experts(), 10);
+  EXPECT_EQ(keras_io.model().classifier().hidden(), 32);
+  EXPECT_EQ(keras_io.model().classifier().dropout(), 0.25);
+  EXPECT_EQ(texts_of_a_step(keras_io), 50);
+  EXPECT_EQ(keras_io.train().epochs(), 3);
+}
+
+// The comment at the head of the file says which fields to set.
+TEST(ShippedConfigs, TheTutorialsQuirksAreToBeHad) {
+  const std::vector<std::string> quirks = {
+      "model.moe.gate=MASK_ONLY",           "model.moe.balance_loss=0",          "model.moe.jitter=0", "model.moe.capacity_factor=0",
+      "model.classifier.pool_padding=true", "model.classifier.see_padding=true", "data.pad=FRONT",     "data.cut=FRONT"};
+  Config config = shipped("classify_tutorial");
+  EXPECT_NO_THROW({
+    apply_overrides(config, quirks);
+    validate(config, 2);
+  });
+}
+
+TEST(ShippedConfigs, TheTinyClassifierHasEverythingThatCouldDependOnRanks) {
+  const Config config = shipped("classify_tiny");
+  EXPECT_NO_THROW(validate(config, 8)) << "verify runs it on 8 ranks";
+  EXPECT_EQ(config.train().accumulate(), 2);
+  EXPECT_EQ(config.model().moe().experts(), 6);
+  EXPECT_GT(config.model().dropout(), 0);
+  EXPECT_GT(config.model().classifier().dropout(), 0);
+  EXPECT_GT(config.model().moe().expert_dropout(), 0);
+  EXPECT_GT(config.optimizer().clip_norm(), 0);
+}
+
 }  // namespace
 }  // namespace switchyard

@@ -134,6 +134,34 @@ TEST(ConfigValidate, OnlyWhatExistsIsAccepted) {
   accept({"device=REFERENCE", "precision=F32"});
 }
 
+TEST(ConfigValidate, AClassifierNeedsClassesAndADecoderHasNone) {
+  const std::string classifier = "model.kind=CLASSIFIER", classes = "model.classifier.classes=2";
+  EXPECT_THAT(refusal({classifier}), StartsWith("model.classifier.classes is 0 but model.kind CLASSIFIER needs"));
+  EXPECT_THAT(refusal({classifier, "model.classifier.classes=1"}), StartsWith("model.classifier.classes is 1 but"));
+  accept({classifier, classes});
+  accept({classifier, classes, "model.classifier.pool_padding=true", "model.classifier.see_padding=true", "data.pad=FRONT", "data.cut=FRONT"});
+  for (const char* field :
+       {"model.classifier.classes=2", "model.classifier.pool_padding=true", "model.classifier.see_padding=true", "data.pad=FRONT", "data.cut=FRONT"}) {
+    EXPECT_THAT(refusal({field}), HasSubstr("but model.kind DECODER has no classes and sees no padding")) << field;
+  }
+}
+
+TEST(ConfigValidate, EpochsAreAClassifiersAndPatienceNeedsEvaluations) {
+  EXPECT_THAT(refusal({"train.epochs=2"}), StartsWith("train.epochs is 2 but a text for model.kind DECODER has no examples"));
+  accept({"train.epochs=2", "model.kind=CLASSIFIER", "model.classifier.classes=2", "train.patience=1", "checkpoint.keep_best=true"});
+  for (const char* field : {"train.patience=1", "checkpoint.keep_best=true"}) {
+    EXPECT_THAT(refusal({field}), HasSubstr("but nothing is evaluated while training: set eval.every")) << field;
+    accept({field, "eval.every=5"});
+  }
+}
+
+TEST(ConfigValidate, ClassesAreAsManyAsTheLabels) {
+  const Config config = valid_config_with({"model.kind=CLASSIFIER", "model.classifier.classes=2"});
+  EXPECT_NO_THROW(validate_classes(config, 2));
+  EXPECT_THAT(error_of(ExitCode::kUsage, [&] { validate_classes(config, 3); }),
+              StartsWith("model.classifier.classes is 2 but the texts of data.corpus have 3 labels"));
+}
+
 TEST(ConfigValidate, TextsArePlain) {
   EXPECT_THAT(refusal({"data.corpus=a\nb"}), HasSubstr("control character"));
   EXPECT_THAT(refusal({"data.corpus=" + std::string(4097, 'a')}), HasSubstr("4097 bytes"));
