@@ -5,7 +5,7 @@
 
 #include "comm/grid.h"
 #include "comm/self.h"
-#include "src/model/decoder.h"
+#include "src/model/model.h"
 
 namespace switchyard {
 namespace {
@@ -25,18 +25,29 @@ ModelOptions small_model() {
 }
 
 // A token meets `experts` experts of each layer.
-void expect_counted(const ModelOptions& model, int experts = 1) {
+// Every layer of the table, by the names of the parameters that the model shows: a parameter belongs to the layer with the
+// longest name that its own begins with.
+void expect_counted(const ModelOptions& options, int active_experts = 1) {
   const auto self = make_self_communicator({});
   const Grid grid(0, 1, 1);
-  Decoder decoder(model, *self, grid);
-  int64_t all = 0, active = 0;
-  decoder.visit([&](Parameter& parameter) {
-    all += parameter.shape.elements();
-    if (parameter.expert < experts) active += parameter.shape.elements();
+  const auto model = make_model(options, *self, grid);
+  const std::vector<LayerCost> layers = layer_costs(options);
+  std::vector<int64_t> all(layers.size(), 0), active(layers.size(), 0);
+  model->visit([&](Parameter& parameter) {
+    size_t found = layers.size(), length = 0;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (layers[i].parameters == 0 || !parameter.name.starts_with(layers[i].name + ".") || layers[i].name.size() < length) continue;
+      found = i;
+      length = layers[i].name.size();
+    }
+    ASSERT_LT(found, layers.size()) << parameter.name << " is in no layer";
+    all[found] += parameter.shape.elements();
+    if (parameter.expert < active_experts) active[found] += parameter.shape.elements();
   });
-  const ModelCost cost = model_cost(model);
-  EXPECT_EQ(cost.parameters, all);
-  EXPECT_EQ(cost.active, active);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    EXPECT_EQ(layers[i].parameters, all[i]) << layers[i].name;
+    EXPECT_EQ(layers[i].active, active[i]) << layers[i].name;
+  }
 }
 
 TEST(Accounting, CountsEveryParameterOfTheModel) {
@@ -48,38 +59,39 @@ TEST(Accounting, CountsEveryParameterOfTheModel) {
   expect_counted(model);
   model.moe.every = 1;
   expect_counted(model);
+  model.norm_place = NormPlace::kPost;
+  expect_counted(model);
+  model.position = Position::kRelativeBias;
+  expect_counted(model);
+  model.gated = true;
+  expect_counted(model);
   model.moe.experts = 1;
   expect_counted(model);
 }
 
-TEST(Accounting, CountsWhatEveryWayOfRoutingHas) {
+TEST(Accounting, CountsEveryWayOfRouting) {
   ModelOptions model = small_model();
+  model.bias = true;
   model.moe.top_k = 2;
   expect_counted(model, 2);
-  model.moe.router = RouterKind::kNoTokenLeftBehind;
-  expect_counted(model, 1);
-  model.moe.top_k = 1;
-  model.moe.router = RouterKind::kHash;
-  model.moe.vocabulary = model.vocabulary;
-  expect_counted(model, 1);
-  model.moe.router = RouterKind::kExpertChoice;
-  model.moe.capacity_factor = 2;
+  model.moe.shared_experts = 3;
+  model.moe.feed_forward = 7;
   expect_counted(model, 2);
+  model.moe.router = RouterKind::kHash;
+  expect_counted(model, 1);
   model.moe.router = RouterKind::kSoft;
-  model.moe.soft_slots = 3;
+  model.moe.soft_slots = 2;
   expect_counted(model, 6);
 }
 
-TEST(Accounting, CountsSharedAndFineGrainedExperts) {
+TEST(Accounting, CountsAClassifiersHead) {
   ModelOptions model = small_model();
-  model.bias = true;
-  model.moe.shared_experts = 2;
+  model.kind = ModelKind::kClassifier;
+  model.classifier = {.classes = 3, .hidden = 9};
   expect_counted(model);
-  model.moe.feed_forward = 7;
-  model.moe.top_k = 3;
-  expect_counted(model, 3);
-  model.gated = true;
-  expect_counted(model, 3);
+  model.classifier.hidden = 0;
+  expect_counted(model);
+  EXPECT_EQ(layer_costs(model).back().output, (std::vector<int64_t>{3}));
 }
 
 TEST(Accounting, FlopsFollowTheFormula) {
