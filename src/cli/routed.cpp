@@ -40,7 +40,7 @@ std::string shown(const Tokenizer& tokenizer, int32_t token) {
   } catch (const Error&) {
     return tokenizer.name(token);  // a part of a character
   }
-  return piece;
+  return tokenizer.kind() == TokenizerKind::kWords ? " " + piece : piece;  // words lost the spaces between them
 }
 
 // [T] choices of one layer. A layer without entries (Soft MoE) has none.
@@ -81,7 +81,7 @@ class TextRouter {
     std::vector<int32_t> ids(static_cast<size_t>(batch.rows()));
     ctx.backend.copy_to_host(batch.tokens, ids.data());
     const std::vector<int64_t> rows = shown_rows(ctx, batch);
-    for (const int64_t row : rows) text_.tokens.push_back(row < 0 ? "\n" : shown(trained_.data.tokenizer(), ids[static_cast<size_t>(row)]));
+    for (const int64_t row : rows) text_.tokens.push_back(row < 0 ? "" : shown(trained_.data.tokenizer(), ids[static_cast<size_t>(row)]));
     runtime.model().for_each_moe(runtime.state(), [&](int number, const MoeLayer::Saved& moe) {
       const auto all = choices_of(ctx, moe.route(), batch.rows());
       auto& layer = text_.layers[static_cast<size_t>(number)];

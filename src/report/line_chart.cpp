@@ -93,6 +93,7 @@ struct Frame {
 
 Frame frame_of(const LineChart& chart, const std::vector<std::vector<Point>>& lines) {
   Bounds x, y, all;
+  x.add(0);  // so that charts beside one another begin at one place
   for (const std::vector<Point>& line : lines) {
     const size_t skipped = chart.skip_start && line.size() >= 20 ? line.size() / 10 : 0;
     for (size_t i = 0; i < line.size(); ++i) {
@@ -104,6 +105,7 @@ Frame frame_of(const LineChart& chart, const std::vector<std::vector<Point>>& li
   if (y.low > y.high) y = all;
   const bool logarithmic = chart.log_if_wide && y.low > 0 && y.high > 30 * y.low;
   if (chart.from_zero) y.low = std::min(y.low, 0.0), y.high = std::max(y.high, 0.0);
+  if (chart.from_zero && y.low == 0 && y.high == 0) y.high = chart.percent ? 0.01 : 1;
   const double room = logarithmic ? 0 : 0.06 * (y.high - y.low);
   Frame frame;
   frame.cut = all.high > y.high + room;

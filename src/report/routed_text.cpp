@@ -41,6 +41,10 @@ std::string visible(const std::string& token, bool in_text) {
 }
 
 std::string token_html(const std::string& token, const Choices& choices, int& before) {
+  if (token.empty()) {
+    before = -1;
+    return "\n";
+  }
   const RoutedChoice* lead = leading(choices);
   const std::string text = visible(escape(token), true);
   if (lead == nullptr) {
@@ -84,6 +88,7 @@ std::string experts_table(const RoutedText& text, const std::vector<Choices>& la
 
 std::string layer_html(const RoutedText& text, size_t number) {
   const std::vector<Choices>& layer = text.layers[number];
+  const size_t separators = static_cast<size_t>(std::count(text.tokens.begin(), text.tokens.end(), ""));
   size_t dropped = 0, used = 0;
   std::vector<bool> seen(static_cast<size_t>(std::max(0, text.experts)), false);
   for (const Choices& choices : layer) {
@@ -97,7 +102,8 @@ std::string layer_html(const RoutedText& text, size_t number) {
   }
   std::string html = fmt::format(
       "<details class=\"routed\"{}><summary><b>MoE layer {}</b> <span class=\"unit\">{} of {} experts used, {} of {} tokens dropped</span></summary>",
-      number < 2 ? " open" : "", number, used, text.experts, dropped, layer.size());
+      number < 2 ? " open" : "", number, used, text.experts, dropped, layer.size() - std::min(layer.size(), separators));
+  if (used == 0) return html + "<p class=\"none\">No token was sent to an expert: the experts of this layer work on mixtures of all tokens.</p></details>";
   html += "<p class=\"text\">";
   int before = -1;
   for (size_t i = 0; i < std::min(layer.size(), text.tokens.size()); ++i) html += token_html(text.tokens[i], layer[i], before);

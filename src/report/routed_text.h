@@ -16,7 +16,7 @@ struct RoutedChoice {
 struct RoutedText {
   std::string run, checkpoint, source;  // "the first 256 tokens of the held-out text"
   int experts = 0;
-  std::vector<std::string> tokens;                             // as people see them; a line end breaks the line
+  std::vector<std::string> tokens;                             // as people see them; a line end breaks the line, and an empty one separates texts
   std::vector<std::vector<std::vector<RoutedChoice>>> layers;  // [MoE layer][token]: choices, most important first; none: padding
 };
 

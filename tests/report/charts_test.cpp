@@ -118,6 +118,14 @@ TEST(LineChart, NoPlaceIsNotANumber) {
   }
 }
 
+TEST(LineChart, ALineOfZerosLiesOnTheAxis) {
+  LineChart chart = chart_of({0, 0});
+  chart.from_zero = true;
+  const std::string html = to_html(chart);
+  EXPECT_THAT(html, Not(HasSubstr(">-")));
+  EXPECT_THAT(html, HasSubstr("d=\"M46 180L350 180\""));
+}
+
 TEST(LineChart, WhatTheFrameCutsOffIsSaid) {
   std::vector<double> y(100, 2);
   y[0] = 9;

@@ -189,8 +189,8 @@ TEST(Page, ATextsTokensHaveTheirExpertInColourNumberAndTitle) {
   RoutedText text;
   text.run = "a", text.checkpoint = "step-10", text.source = "The first 5 tokens";
   text.experts = 12;
-  text.tokens = {"the", " cat", " sat", "\n", "<pad>"};
-  text.layers = {{{{9, 0.75, true}}, {{9, 0.5, true}}, {{1, 0.25, false}, {3, 0.2, true}}, {{1, 0.9, false}}, {}}};
+  text.tokens = {"the", " cat", "", " sat", "\n", "<pad>"};
+  text.layers = {{{{9, 0.75, true}}, {{9, 0.5, true}}, {}, {{1, 0.25, false}, {3, 0.2, true}}, {{1, 0.9, false}}, {}}};
   const std::string page = report_page({.runs = {run_of("a", 3, 1)}, .text = text, .text_note = ""});
   const std::string shown = pieces(page, "<p class=\"text\">", "</p>").at(0);
   EXPECT_EQ(occurrences(shown, "<span class=\"token"), 5u);
@@ -200,6 +200,15 @@ TEST(Page, ATextsTokensHaveTheirExpertInColourNumberAndTitle) {
   EXPECT_THAT(shown, HasSubstr("<span class=\"token b1 dropped\""));
   EXPECT_THAT(shown, HasSubstr("title=\"no expert\">&lt;pad&gt;</span>"));
   EXPECT_THAT(page, HasSubstr("3 of 12 experts used, 1 of 5 tokens dropped"));
+}
+
+TEST(Page, ALayerThatMixesTokensSendsNone) {
+  RoutedText text;
+  text.experts = 2;
+  text.tokens = {"a"};
+  text.layers = {{{}}};
+  EXPECT_THAT(to_html(text), HasSubstr("work on mixtures of all tokens"));
+  EXPECT_EQ(unbalanced(to_html(text)), "");
 }
 
 TEST(Figures, TheLastTenthIsOneLineAtLeast) {
