@@ -217,6 +217,6 @@ echo
 table | tee "$out/table.txt"
 
 runs=()
-for folder in "$out"/*/; do [ ! -f "$folder/eval.json" ] || runs+=("${folder%/}"); done
+for folder in "$out"/sparse*/ "$out"/dense*/; do [ ! -f "$folder/eval.json" ] || runs+=("${folder%/}"); done
 echo "all runs as a page:"
 "$program" report "${runs[@]}" --output "$out/report.html"

@@ -179,7 +179,7 @@ std::string to_html(const LineChart& chart) {
     lines.push_back(points_of(series));
     any = any || std::any_of(lines.back().begin(), lines.back().end(), [](const Point& point) { return std::isfinite(point.y); });
   }
-  if (!any) return fmt::format("<figure class=\"chart\">{}<p class=\"none\">no values in these runs</p></figure>", caption(chart, ""));
+  if (!any) return fmt::format("<figure class=\"chart\">{}<p class=\"none\">no finite values</p></figure>", caption(chart, ""));
   const Frame frame = frame_of(chart, lines);
   const std::string cut =
       frame.cut ? std::string(" <span class=\"unit\" title=\"the frame fits what follows the first tenth\">(the beginning is cut off)</span>") : "";

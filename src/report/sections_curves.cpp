@@ -40,9 +40,10 @@ std::string charts_over(Axis axis, const std::vector<RunRecord>& runs) {
   LineChart loss = chart("Train loss", "nats per target", step_series(runs, unit, [](const StepMetrics& step) { return step.loss; }));
   loss.smooth = true;
   std::string html = to_html(loss);
-  const std::vector<Series> losses = heldout_series(runs, unit, [](const HeldoutMetrics& heldout) { return heldout.loss; });
-  if (!any_finite(losses)) return html + "<p class=\"none\">No evaluation on held-out text was logged; eval.every asks for some.</p>";
-  html += to_html(chart("Held-out loss", "nats per target", losses));
+  if (std::all_of(runs.begin(), runs.end(), [](const RunRecord& run) { return run.heldout.empty(); })) {
+    return html + "<p class=\"none\">No evaluation on held-out text was logged; eval.every asks for some.</p>";
+  }
+  html += to_html(chart("Held-out loss", "nats per target", heldout_series(runs, unit, [](const HeldoutMetrics& heldout) { return heldout.loss; })));
   const std::vector<Series> bits = heldout_series(runs, unit, [](const HeldoutMetrics& heldout) { return heldout.bits_per_byte; });
   if (any_finite(bits)) html += to_html(chart("Held-out bits per byte", "", bits));
   LineChart accuracy = chart("Held-out accuracy", "targets that were the first choice",

@@ -63,7 +63,7 @@ std::string to_html(const ShareBars& chart) {
   for (const ShareBar& bar : chart.bars) longest = std::max(longest, whole(bar));
   std::string html =
       fmt::format("<figure class=\"chart wide\"><figcaption><b>{}</b> <span class=\"unit\">{}</span></figcaption>", escape(chart.title), escape(chart.unit));
-  if (longest == 0) return html + "<p class=\"none\">no values in these runs</p></figure>";
+  if (longest == 0) return html + "<p class=\"none\">no finite values</p></figure>";
   html += "<div class=\"bars\">";
   for (const ShareBar& bar : chart.bars) html += fmt::format("<span>{}</span>{}", escape(bar.name), bar_svg(chart, bar, longest));
   return html + "</div>" + table(chart) + "</figure>";

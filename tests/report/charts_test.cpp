@@ -102,9 +102,9 @@ TEST(LineChart, ALongLineKeepsItsSpikes) {
 }
 
 TEST(LineChart, WithoutAValueItSaysSo) {
-  EXPECT_THAT(to_html(chart_of({})), HasSubstr("no values in these runs"));
-  EXPECT_THAT(to_html(chart_of({kNone, kNone})), HasSubstr("no values in these runs"));
-  EXPECT_THAT(to_html(chart_of({kNone, std::numeric_limits<double>::infinity()})), HasSubstr("no values in these runs"));
+  EXPECT_THAT(to_html(chart_of({})), HasSubstr("no finite values"));
+  EXPECT_THAT(to_html(chart_of({kNone, kNone})), HasSubstr("no finite values"));
+  EXPECT_THAT(to_html(chart_of({kNone, std::numeric_limits<double>::infinity()})), HasSubstr("no finite values"));
 }
 
 TEST(LineChart, NoPlaceIsNotANumber) {
@@ -199,7 +199,7 @@ TEST(ShareBars, PartsFillTheWidthOfTheLongestBar) {
   EXPECT_THAT(html, HasSubstr("<title>a: 3 seconds, 75.0 %</title>"));
   EXPECT_THAT(html, HasSubstr("<td>–</td>")) << "what is not known";
   EXPECT_EQ(unbalanced(html), "");
-  EXPECT_THAT(to_html(ShareBars{"time", "seconds", {"a"}, {{"x", {kNone}}}}), HasSubstr("no values"));
+  EXPECT_THAT(to_html(ShareBars{"time", "seconds", {"a"}, {{"x", {kNone}}}}), HasSubstr("no finite values"));
 }
 
 }  // namespace
