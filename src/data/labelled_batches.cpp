@@ -164,6 +164,10 @@ LabelledEvaluationBatches::LabelledEvaluationBatches(const ExampleFile& file, in
 
 int64_t LabelledEvaluationBatches::rounds() const { return divide_up(taken_, checked_multiply(buffer_.options().lanes, buffer_.options().sequences)); }
 
+int64_t LabelledEvaluationBatches::example(int64_t number) const {
+  return taken_ == file_.examples() ? number : window_order(number, file_.examples(), 0, 0);
+}
+
 bool LabelledEvaluationBatches::choose(int64_t round, int lane) {
   const BatchOptions& options = buffer_.options();
   check(round >= 0 && round < rounds() && lane >= 0, "LabelledEvaluationBatches: no such micro-batch");
@@ -171,8 +175,8 @@ bool LabelledEvaluationBatches::choose(int64_t round, int lane) {
   const int64_t first = (round * options.lanes + lane) * options.sequences;
   for (int64_t b = 0; b < options.sequences; ++b) {
     const bool any = first + b < taken_;
-    chosen_[static_cast<size_t>(b)] = any ? first + b : kNoExample;
-    lengths_[static_cast<size_t>(b)] = any ? file_.length(first + b) : kNoExample;
+    chosen_[static_cast<size_t>(b)] = any ? example(first + b) : kNoExample;
+    lengths_[static_cast<size_t>(b)] = any ? file_.length(chosen_[static_cast<size_t>(b)]) : kNoExample;
   }
   return first < taken_;
 }

@@ -71,11 +71,11 @@ class LabelledBatches : public BatchSource {
   std::vector<int64_t> chosen_, lengths_;  // [B] examples of the micro-batch at hand, and their tokens
 };
 
-// Evaluation: every example once, in order. Sequences after the last example have target -1 and are padding only; a
+// Evaluation: every example once, in order; or a part of them, drawn from all, since examples often lie sorted by class. Sequences after the last example have target -1 and are padding only; a
 // micro-batch without an example is empty. Example of sequence b: (round * W + lane) * B + b.
 class LabelledEvaluationBatches : public EvaluationSource {
  public:
-  // most_examples: only the first so many; 0: all. options.accumulate and seed mean nothing here.
+  // most_examples: only so many, always the same ones; 0: all. options.accumulate and seed mean nothing here.
   LabelledEvaluationBatches(const ExampleFile& file, int32_t padding, const BatchOptions& options, int64_t most_examples = 0);
 
   int64_t rounds() const override;
@@ -85,6 +85,7 @@ class LabelledEvaluationBatches : public EvaluationSource {
 
  private:
   bool choose(int64_t round, int lane);  // false: nothing left
+  int64_t example(int64_t number) const;
 
   const ExampleFile& file_;
   SequenceBuffer buffer_;

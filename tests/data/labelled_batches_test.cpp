@@ -305,6 +305,18 @@ TEST(LabelledEvaluationBatches, SequencesAfterTheLastExampleArePaddingWithoutTar
   EXPECT_EQ(batches.at(0, 3).sequences, 0) << "no such lane";
 }
 
+// A folder for each class makes a file sorted by class.
+TEST(LabelledEvaluationBatches, APartOfThemIsDrawnFromAll) {
+  Fixture fixture(mixed_lengths(100));
+  const auto drawn = [&] {
+    LabelledEvaluationBatches batches(*fixture.file, kPadding, options_for(1, 1, 10, 8), 10);
+    return rows_of(batches.at(0, 0)).tokens;
+  };
+  LabelledEvaluationBatches all(*fixture.file, kPadding, options_for(1, 1, 10, 8));
+  EXPECT_NE(drawn(), rows_of(all.at(0, 0)).tokens) << "the first ones";
+  EXPECT_EQ(drawn(), drawn());
+}
+
 TEST(LabelledEvaluationBatches, CanStopEarly) {
   Fixture fixture(mixed_lengths(100));
   LabelledEvaluationBatches batches(*fixture.file, kPadding, options_for(2, 1, 2, 8), 5);
