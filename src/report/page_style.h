@@ -12,7 +12,7 @@ inline constexpr const char* kPageStyle = R"css(
 --s0:#0072b2;--s1:#d55e00;--s2:#008a64;--s3:#b3498c;--s4:#3f454c;--s5:#a87400;--s6:#3d8fc4;--s7:#7a4fbf;
 --l0:#111;--l1:#2166ac;--l2:#6aaad2;--l3:#c4dff0;--l4:#eeece6;--l5:#fdd0a0;--l6:#ee8f33;--l7:#b34a00;
 --b0:#cfe6f5;--b1:#fbdac4;--b2:#c9ecdf;--b3:#f3d3e6;--b4:#dfe2e6;--b5:#f6e3b0;--b6:#d6ddff;--b7:#e4d8f7}
-@media (prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e9ec;--muted:#a3acb5;--line:#343a41;--card:#1d2125;--bad:#ff9b93;--badbg:#3a1d1b;
+@media screen and (prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e9ec;--muted:#a3acb5;--line:#343a41;--card:#1d2125;--bad:#ff9b93;--badbg:#3a1d1b;
 --s0:#56b4e9;--s1:#ff8a3d;--s2:#2fc99b;--s3:#e58fc0;--s4:#d0d4d9;--s5:#e8bb3a;--s6:#8ea6ff;--s7:#c3a0ff;
 --l0:#fff;--l1:#7cc4ff;--l2:#4a8fc7;--l3:#335672;--l4:#3b4046;--l5:#6e532c;--l6:#c07f30;--l7:#ffb455;
 --b0:#0b4466;--b1:#6b3208;--b2:#08513c;--b3:#642a50;--b4:#454b52;--b5:#5a4706;--b6:#2b3a80;--b7:#48307a}}
