@@ -128,7 +128,8 @@ struct RankMemory {
     const int64_t attention = 4 * T * size.inner * a + T * size.m.heads * x;
     const int64_t returned = tokens_at_experts() * D * a;
     const int64_t moe = routing() + rows * (D + kept_hidden() * Fe) * a + returned + kept_hidden() * T * size.m.moe.shared_experts * Fe * a;
-    return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe + pool();
+    return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe +
+           pool() + relative_bias();
   }
 
   // What one router keeps. In Soft MoE: two weights for each token and slot, and the slots' outputs.
@@ -142,6 +143,8 @@ struct RankMemory {
 
   // Hidden tensors that a feed-forward layer keeps: gated layers and GELU keep what their products gave, too.
   int64_t kept_hidden() const { return size.m.gated ? 3 : size.m.activation == Activation::kGelu ? 2 : 1; }
+  // The relative bias of all scores, or its gradient.
+  int64_t relative_bias() const { return size.relative_bias > 0 ? size.m.heads * size.m.sequence_length * size.m.sequence_length * x : 0; }
   // A classifier's weights of the mean.
   int64_t pool() const { return size.m.kind == ModelKind::kClassifier ? T * x : 0; }
 
@@ -163,7 +166,7 @@ struct RankMemory {
       const int64_t in_mixer = rows * D * a + 4 * T * slots() * x + tokens_at_experts() * D * (x + 3 * a) + T * D * x;
       largest = std::max(largest, 2 * stream + dropped + sum + shared + std::max({in_shared, in_experts, soft() ? in_mixer : in_router}));
     }
-    return stream + largest;
+    return stream + relative_bias() + largest;
   }
 
   // Pairs of outboxes, as far as they are filled: rows on their way, and buckets. Peers' pages that this rank pulls from

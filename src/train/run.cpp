@@ -30,6 +30,12 @@ void make_directory(const std::string& path) {
     throw Error(ExitCode::kInputOutput, fmt::format("cannot create {}: {}; check the room on the disk and whose the folder is", path, failed.message()));
 }
 
+void remove_directory(const std::string& path) {
+  std::error_code failed;
+  std::filesystem::remove_all(path, failed);
+  if (failed) throw Error(ExitCode::kInputOutput, fmt::format("cannot remove {}: {}; remove it, or begin in another --run directory", path, failed.message()));
+}
+
 // Runs `work` on rank 0 and turns its failure into a value, so that the rank stays in step with the others.
 std::optional<Error> attempt(const std::function<void()>& work) {
   try {
@@ -69,6 +75,7 @@ void Run::start(bool resume, int threads) {
       say_(fmt::format("resumed from {} at step {}, state digest {}", loaded->directory, loaded->info.step, loaded->state_digest));
     } else if (resume) {
       say_(fmt::format("{} has no checkpoint yet: starting at step 0", options_.directory));
+      remove_directory(best_directory(options_.directory));  // it may be of another configuration
     }
     directory_->cut_metrics(first_step_);
     directory_->store_config(options_.info.config);

@@ -18,26 +18,28 @@ ModelOptions options() {
 }
 
 // Hidden units far from the kink of ReLU, so that rounding turns none on or off.
-void leave_kinks(World& world) {
+template <class Kind>
+void leave_kinks(WorldOf<Kind>& world) {
   for (Parameter* parameter : world.store.parameters()) {
-    if (!parameter->name.ends_with("in.bias")) continue;
+    if (!parameter->name.ends_with("in.bias") && !parameter->name.ends_with("hidden.bias")) continue;
     for (int64_t i = 0; i < parameter->columns(); ++i) set(world.store.master(*parameter), i, i % 2 == 0 ? 4 : -4);
     world.store.publish(*parameter);
   }
 }
 
-// Loss and gradients of the CPU backend are as close to f64 as `precision` allows.
-void compare(const Precision& precision, double loss_tolerance, double gradient_tolerance) {
+// Loss and gradients of the CPU backend are as close to f64 as `precision` allows. batch_of(bench) makes the batch.
+template <class Kind, class BatchOf>
+void compare(const ModelOptions& model, const Precision& precision, double loss_tolerance, double gradient_tolerance, BatchOf batch_of) {
   RouteBook book;
-  World exact(options());
+  WorldOf<Kind> exact(model);
   exact.ctx().routes = &book;
   leave_kinks(exact);
-  const double expected = exact.step(Batch(exact.bench, kSequences, 10, options()), exact.grads).total();
+  const double expected = exact.step(batch_of(exact.bench), exact.grads).total();
   book.mode = RouteBook::Mode::kReplay;
-  World cpu(options(), precision, make_cpu_backend(1));
+  WorldOf<Kind> cpu(model, precision, make_cpu_backend(1));
   cpu.ctx().routes = &book;
   leave_kinks(cpu);
-  const double loss = cpu.step(Batch(cpu.bench, kSequences, 10, options()), cpu.grads).total();
+  const double loss = cpu.step(batch_of(cpu.bench), cpu.grads).total();
   EXPECT_NEAR(loss, expected, loss_tolerance * expected);
   for (size_t i = 0; i < exact.store.parameters().size(); ++i) {
     const Tensor ours = cpu.grads.gradient(*cpu.store.parameters()[i]), theirs = exact.grads.gradient(*exact.store.parameters()[i]);
@@ -45,8 +47,26 @@ void compare(const Precision& precision, double loss_tolerance, double gradient_
   }
 }
 
+void compare(const Precision& precision, double loss_tolerance, double gradient_tolerance) {
+  compare<Decoder>(options(), precision, loss_tolerance, gradient_tolerance, [](Bench& bench) { return Batch(bench, kSequences, 10, options()); });
+}
+
+// Three texts of three classes, the second one shorter; norms behind sublayers.
+void compare_classifier(const Precision& precision, double loss_tolerance, double gradient_tolerance) {
+  ModelOptions model = options();
+  model.kind = ModelKind::kClassifier;
+  model.norm_place = NormPlace::kPost;
+  model.classifier = {.classes = 3, .hidden = 20, .dropout = 0.2};
+  compare<Classifier>(model, precision, loss_tolerance, gradient_tolerance, [&](Bench& bench) {
+    return LabelledBatch(bench, kSequences, {2, 1, 0}, 10, model);
+  });
+}
+
 TEST(ModelOnCpu, F32IsCloseToF64) { compare(kPrecisionF32, 1e-6, 1e-5); }
 TEST(ModelOnCpu, BF16IsNearF64) { compare(kPrecisionBF16, 1e-2, 3e-2); }
+
+TEST(ModelOnCpu, AClassifierInF32IsCloseToF64) { compare_classifier(kPrecisionF32, 1e-6, 2e-5); }
+TEST(ModelOnCpu, AClassifierInBF16IsNearF64) { compare_classifier(kPrecisionBF16, 2e-2, 6e-2); }
 
 TEST(ModelOnCpu, AnEmptyLaneAddsNothing) {
   for (const Precision& precision : {kPrecisionF32, kPrecisionBF16}) {

@@ -193,6 +193,20 @@ TEST(Decoder, CachedEqualsUncachedForOtherRoutings) {
   }
 }
 
+TEST(Decoder, CachedEqualsUncachedWithNormsBehindSublayers) {
+  ModelOptions options = without_drops();
+  options.norm_place = NormPlace::kPost;
+  expect_cached_equals_uncached(options, kPrecisionF64);
+}
+
+TEST(Decoder, CachedEqualsUncachedWithARelativeBias) {
+  ModelOptions options = without_drops();
+  options.position = Position::kRelativeBias;
+  options.relative_buckets = 4;
+  options.relative_distance = 4;
+  expect_cached_equals_uncached(options, kPrecisionF64);
+}
+
 TEST(Decoder, EvaluationHasNoNoiseAndTrainingHas) {
   const ModelOptions options = small_options();
   World world(options);

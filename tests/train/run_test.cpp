@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <mutex>
 
 #include "tests/train/resume_helper.h"
@@ -95,6 +96,21 @@ TEST(Run, TheBestCheckpointIsThatOfTheLowestLossOnEveryNumberOfRanks) {
     if (first.empty()) first = digest;
     EXPECT_EQ(digest, first) << ranks << " ranks";
   }
+}
+
+TEST(Run, BegunAnewItForgetsTheBestOfAnEarlierAttempt) {
+  const TemporaryFolder folder;
+  Plan here = plan(folder.path());
+  run(here);
+  for (const int64_t step : list_checkpoints(here.options.directory)) {
+    std::filesystem::remove_all(here.options.directory + "/" + checkpoint_name(step));
+  }
+  ASSERT_FALSE(list_checkpoints(best_directory(here.options.directory)).empty());
+  here.resume = true;
+  here.options.steps = 3;
+  here.options.epoch_ends.clear();
+  run(here);
+  EXPECT_EQ(list_checkpoints(best_directory(here.options.directory)), std::vector<int64_t>{3});
 }
 
 // A rate so large that nothing is learnt any more.
