@@ -88,6 +88,11 @@ void print_text(const Prediction& prediction, const Labels& labels, const Tokeni
   for (const int32_t label : order) line += fmt::format("{}{} {:.4f}", line.empty() ? "" : "  ", labels.name(label), probability(label));
   fmt::print("{}\n", line);
   if (prediction.tokens.empty() || prediction.layers.empty()) return;
+  const auto went_nowhere = [](const auto& layer) { return std::all_of(layer.begin(), layer.end(), [](const auto& experts) { return experts.empty(); }); };
+  if (std::all_of(prediction.layers.begin(), prediction.layers.end(), went_nowhere)) {
+    fmt::print("  no token went to an expert of its own: in Soft MoE each works on mixtures of all\n");
+    return;
+  }
   std::string header = fmt::format("  {:<20}", "token");
   for (size_t layer = 0; layer < prediction.layers.size(); ++layer) header += fmt::format("  {:<18}", fmt::format("MoE layer {}", layer));
   fmt::print("{}\n", trimmed(header));

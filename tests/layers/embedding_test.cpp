@@ -69,6 +69,21 @@ TEST(Embedding, TokensOfAnEmptyLaneGiveZeroGradients) {
   }
 }
 
+TEST(Embedding, WithoutPositionsRowsAreTokens) {
+  LayerCheck check;
+  EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .width = 5, .tied_head = false});
+  layer.visit(check.store.visitor());
+  check.store.fill(1);
+  ASSERT_EQ(check.store.parameters().size(), 1u) << "there is no position table";
+  EXPECT_EQ(layer.token.uses, 1);
+  EmbeddingLayer::Saved saved;
+  const Tensor x = layer.forward(check.ctx(), check.bench.integers({3, 8, 3, 1}), 2, saved, 100);
+  for (int64_t c = 0; c < 5; ++c) EXPECT_EQ(x.row<double>(1)[c], layer.token.plain.row<double>(8)[c]);
+  layer.backward(check.ctx(), x, saved, check.grads);
+  const Tensor gradient = check.grads.gradient(layer.token);
+  for (int64_t c = 0; c < 5; ++c) EXPECT_EQ(get(gradient, 3 * 5 + c), x.row<double>(0)[c] + x.row<double>(2)[c]);
+}
+
 TEST(Embedding, RefusesAPositionOutsideItsTable) {
   LayerCheck check;
   EmbeddingLayer layer = EmbeddingLayer::make("test", {.vocabulary = 9, .positions = 3, .width = 5, .dropout = 0});
