@@ -113,7 +113,8 @@ void wait_for_turn(const std::string& turns, int block, int rank) {
 
 // Every MoE layer sends token t of every micro-batch to expert t modulo E.
 RouteBook in_turn(const Config& config) {
-  RouteBook book{RouteBook::Mode::kReplay, {}};
+  RouteBook book;
+  book.mode = RouteBook::Mode::kReplay;
   const Config::Model& model = config.model();
   std::vector<int32_t> experts(static_cast<size_t>(config.train().sequences()) * static_cast<size_t>(model.sequence_length()));
   for (size_t t = 0; t < experts.size(); ++t) experts[t] = static_cast<int32_t>(t % static_cast<size_t>(model.moe().experts()));
