@@ -178,7 +178,10 @@ BatchOptions batch_options(const Config& config) {
   options.seed = config.seed();
   options.pad = side(config.data().pad());
   options.cut = side(config.data().cut());
-  options.see_padding = config.model().classifier().see_padding();
+  const Config::Model::Classifier& classifier = config.model().classifier();
+  options.see_padding = classifier.see_padding();
+  // Padding that nobody sees and that stands behind every text need not be there.
+  options.whole_length = options.pad == TextSide::kFront || classifier.see_padding() || classifier.pool_padding() || options.group_tokens > 0;
   return options;
 }
 

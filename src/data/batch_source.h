@@ -21,6 +21,9 @@ struct BatchOptions {
   TextSide pad = TextSide::kBack;  // where a shorter text is padded to S
   TextSide cut = TextSide::kBack;  // where a longer one is cut to S
   bool see_padding = false;        // padding counts as tokens: Counts::tokens and groups take in every row
+  // Every sequence has S rows. Else a micro-batch has as many as its longest text needs (LabelledBatches), which takes
+  // pad kBack, no see_padding and group_tokens 0.
+  bool whole_length = true;
 };
 
 // `options`, if they can be worked with. Throws Error(kUsage) for extents below 1 and more rows than 32 bits count.

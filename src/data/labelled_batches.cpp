@@ -43,6 +43,9 @@ SequenceBuffer::SequenceBuffer(const BatchOptions& options, int32_t padding) : o
   tokens_ = make_buffer(Dtype::kI32, rows);
   mask_ = make_buffer(Dtype::kI32, rows);
   targets_ = make_buffer(Dtype::kI32, {options_.sequences});
+  shortest_ = options_.sequence_length;
+  check(options_.whole_length || (options_.pad == TextSide::kBack && !options_.see_padding && options_.group_tokens == 0),
+        "SequenceBuffer: sequences of any length where padding or its place has a meaning");
 }
 
 SequenceBuffer::Place SequenceBuffer::place(int64_t length) const {
@@ -59,24 +62,37 @@ std::span<int32_t> SequenceBuffer::prepare(int64_t b, int64_t length, int32_t ta
   int32_t* tokens = static_cast<int32_t*>(tokens_.data()) + b * whole;
   int32_t* mask = static_cast<int32_t*>(mask_.data()) + b * whole;
   if (where.kept < whole) {
-    padded_ = true;
     std::fill(tokens, tokens + whole, padding_);
     std::fill(mask, mask + whole, 0);
   }
+  longest_ = std::max(longest_, where.kept);
+  shortest_ = std::min(shortest_, where.kept);
   std::fill(mask + where.offset, mask + where.offset + where.kept, 1);
   static_cast<int32_t*>(targets_.data())[b] = target;
   return {tokens + where.offset, static_cast<size_t>(where.kept)};
 }
 
+int64_t SequenceBuffer::sequence_length(int64_t kept) const {
+  if (options_.whole_length) return options_.sequence_length;
+  return std::min(round_up(std::max<int64_t>(kept, 1), kLengthMultiple), options_.sequence_length);
+}
+
 MicroBatch SequenceBuffer::batch() {
-  const int64_t rows = options_.sequences * options_.sequence_length;
+  const int64_t length = sequence_length(longest_), rows = options_.sequences * length;
+  for (const Buffer* buffer : {&tokens_, &mask_}) {  // sequences were prepared S apart
+    auto* numbers = static_cast<int32_t*>(buffer->data());
+    for (int64_t b = 1; b < options_.sequences && length < options_.sequence_length; ++b) {
+      std::copy_n(numbers + b * options_.sequence_length, length, numbers + b * length);
+    }
+  }
   MicroBatch batch;
   batch.tokens = tokens_.tensor(Dtype::kI32, {rows});
   batch.targets = targets_.tensor(Dtype::kI32, {options_.sequences});
-  if (padded_) batch.mask = mask_.tensor(Dtype::kI32, {rows});
+  if (shortest_ < length) batch.mask = mask_.tensor(Dtype::kI32, {rows});
   batch.sequences = options_.sequences;
-  batch.sequence_length = options_.sequence_length;
-  padded_ = false;
+  batch.sequence_length = length;
+  longest_ = 0;
+  shortest_ = options_.sequence_length;
   return batch;
 }
 
@@ -89,7 +105,9 @@ MicroBatch SequenceBuffer::empty() const {
 }
 
 void SequenceBuffer::count(std::span<const int64_t> lengths, Counts& counts) const {
-  const int64_t whole = options_.sequence_length, rows = options_.sequences * whole;
+  int64_t longest = 0;
+  for (const int64_t length : lengths) longest = std::max(longest, place(std::max<int64_t>(length, 0)).kept);
+  const int64_t whole = sequence_length(longest), rows = options_.sequences * whole;
   const int64_t group = options_.group_tokens > 0 ? options_.group_tokens : rows;
   int64_t next_group = 0;  // of the groups that are not counted yet
   for (size_t b = 0; b < lengths.size(); ++b) {
@@ -164,9 +182,7 @@ LabelledEvaluationBatches::LabelledEvaluationBatches(const ExampleFile& file, in
 
 int64_t LabelledEvaluationBatches::rounds() const { return divide_up(taken_, checked_multiply(buffer_.options().lanes, buffer_.options().sequences)); }
 
-int64_t LabelledEvaluationBatches::example(int64_t number) const {
-  return taken_ == file_.examples() ? number : window_order(number, file_.examples(), 0, 0);
-}
+int64_t LabelledEvaluationBatches::example(int64_t number) const { return taken_ == file_.examples() ? number : window_order(number, file_.examples(), 0, 0); }
 
 bool LabelledEvaluationBatches::choose(int64_t round, int lane) {
   const BatchOptions& options = buffer_.options();

@@ -3,6 +3,10 @@
 // A text becomes a sequence of S tokens: a longer one is cut, a shorter one padded, on the sides that the options name,
 // with the tokenizer's end-of-document token (0 with WORDS), mask 0. A text of no tokens is padding only, and its target
 // counts. targets is [B]: a class for each sequence, -1 for a sequence that is no example.
+//
+// Without whole_length the padding that all sequences of a micro-batch end with is left out: its sequences have the
+// longest text's number of tokens, rounded up to kLengthMultiple so that products have few shapes. That depends on the
+// examples alone, so every lane has the same shape on any number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +21,8 @@
 #include "src/data/tokenizer.h"
 
 namespace switchyard {
+
+inline constexpr int64_t kLengthMultiple = 16;
 
 // One micro-batch of memory, filled sequence by sequence.
 class SequenceBuffer {
@@ -41,11 +47,14 @@ class SequenceBuffer {
   void count(std::span<const int64_t> lengths, Counts& counts) const;
 
  private:
+  // Tokens of a sequence where the longest text keeps `kept` of them.
+  int64_t sequence_length(int64_t kept) const;
+
   BatchOptions options_;
   int32_t padding_;
-  Buffer tokens_, mask_;  // [T] I32
-  Buffer targets_;        // [B] I32
-  bool padded_ = false;   // since the last batch()
+  Buffer tokens_, mask_;                // [T] I32
+  Buffer targets_;                      // [B] I32
+  int64_t longest_ = 0, shortest_ = 0;  // kept tokens of the texts since the last batch(); S before the first
 };
 
 // Training: examples in the order of window_order(), epoch after epoch. The number of sequence b is
@@ -71,8 +80,8 @@ class LabelledBatches : public BatchSource {
   std::vector<int64_t> chosen_, lengths_;  // [B] examples of the micro-batch at hand, and their tokens
 };
 
-// Evaluation: every example once, in order; or a part of them, drawn from all, since examples often lie sorted by class. Sequences after the last example have target -1 and are padding only; a
-// micro-batch without an example is empty. Example of sequence b: (round * W + lane) * B + b.
+// Evaluation: every example once, in order; or a part of them, drawn from all, since examples often lie sorted by class. Sequences after the last example have
+// target -1 and are padding only; a micro-batch without an example is empty. Example of sequence b: (round * W + lane) * B + b.
 class LabelledEvaluationBatches : public EvaluationSource {
  public:
   // most_examples: only so many, always the same ones; 0: all. options.accumulate and seed mean nothing here.

@@ -55,6 +55,8 @@ TEST(ConfigBuild, CarriesTheClassifierOver) {
   EXPECT_EQ(batches.pad, TextSide::kFront);
   EXPECT_EQ(batches.cut, TextSide::kBack);
   EXPECT_TRUE(batches.see_padding);
+  EXPECT_TRUE(batches.whole_length) << "padding is seen";
+  EXPECT_FALSE(batch_options(valid_config_with({})).whole_length);
   EXPECT_EQ(batch_options(valid_config_with({"data.cut=FRONT"})).cut, TextSide::kFront);
 }
 

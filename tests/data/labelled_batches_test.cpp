@@ -236,6 +236,56 @@ TEST(LabelledBatches, PaddingCountsWhereTheModelSeesIt) {
   EXPECT_EQ(counts.groups, 6);
 }
 
+// What is left of `whole` when its sequences of `from` rows are cut to `to` rows.
+Rows cut_rows(const Rows& whole, int64_t from, int64_t to) {
+  Rows rows{{}, whole.targets, {}};
+  for (size_t row = 0; row < whole.tokens.size(); ++row) {
+    if (static_cast<int64_t>(row) % from >= to) continue;
+    rows.tokens.push_back(whole.tokens[row]);
+    rows.mask.push_back(whole.mask[row]);
+  }
+  return rows;
+}
+
+TEST(LabelledBatches, WithoutWholeLengthHaveTheRowsThatTheLongestTextNeeds) {
+  for (const auto& [longest, length] : std::vector<std::pair<int64_t, int64_t>>{{0, 16}, {1, 16}, {16, 16}, {17, 32}, {40, 40}, {99, 40}}) {
+    Fixture fixture({3, longest, 0, 5, 1});
+    BatchOptions options = options_for(2, 1, 3, 40);
+    LabelledBatches whole(*fixture.file, kPadding, options);
+    options.whole_length = false;
+    LabelledBatches cut(*fixture.file, kPadding, options);
+    for (int64_t step = 0; step < 6; ++step) {
+      EXPECT_EQ(cut.counts(step).tokens, whole.counts(step).tokens) << "longest " << longest;
+      EXPECT_EQ(cut.counts(step).targets, whole.counts(step).targets);
+      EXPECT_EQ(cut.counts(step).groups, whole.counts(step).groups) << "longest " << longest << ": a group is a micro-batch";
+      for (int lane = 0; lane < 2; ++lane) {
+        const MicroBatch batch = cut.at(step, 0, lane);
+        const Rows rows = rows_of(batch);
+        const MicroBatch all = whole.at(step, 0, lane);
+        EXPECT_LE(batch.sequence_length, length);
+        EXPECT_TRUE(batch.sequence_length == 40 || batch.sequence_length % kLengthMultiple == 0) << batch.sequence_length;
+        EXPECT_EQ(rows, cut_rows(rows_of(all), 40, batch.sequence_length)) << "longest " << longest << ", step " << step << ", lane " << lane;
+        int64_t kept = 0;
+        for (const int32_t m : rows_of(all).mask) kept += m;
+        for (const int32_t m : rows.mask) kept -= m;
+        EXPECT_EQ(kept, 0) << "a token was cut off";
+        EXPECT_EQ(batch.first_token, all.first_token);
+      }
+    }
+  }
+}
+
+TEST(LabelledBatches, WithoutWholeLengthPaddingMustStandBehindAndBeUnseen) {
+  Fixture fixture({3, 2});
+  BatchOptions options = options_for(1, 1, 2, 40);
+  options.whole_length = false;
+  options.pad = TextSide::kFront;
+  EXPECT_THROW(LabelledBatches(*fixture.file, kPadding, options), InternalError);
+  options.pad = TextSide::kBack;
+  options.see_padding = true;
+  EXPECT_THROW(LabelledBatches(*fixture.file, kPadding, options), InternalError);
+}
+
 TEST(LabelledBatches, LanesBeyondTheLastAreEmptyAndTokensAreNumbered) {
   Fixture fixture(mixed_lengths(20));
   LabelledBatches batches(*fixture.file, kPadding, options_for(3, 2, 2, 8));
