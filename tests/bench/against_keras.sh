@@ -16,8 +16,7 @@ python=${PYTHON:-python3} step=${STEP:-build/bench/step} program=${SWITCHYARD:-b
 [ -x "$step" ] || { echo "against_keras: $step is missing; run launch/build.sh --tests" >&2; exit 1; }
 "$python" -c "import $peer, numpy" 2>/dev/null || { echo "against_keras: $python has no $peer and numpy; see tests/bench/peers/README.md" >&2; exit 1; }
 
-work=$(mktemp -d)
-trap 'jobs -p | xargs -r kill 2>/dev/null || true; rm -rf "$work"' EXIT
+. tests/bench/turns.sh
 awk 'BEGIN {
   srand(1)
   for (i = 0; i < 4000; ++i) {
@@ -27,8 +26,6 @@ awk 'BEGIN {
   }
 }' >"$work/random.tsv"
 "$program" tokenize --labelled "$work/random.tsv" --tokenizer words --vocabulary 20000 --output "$work/data" >/dev/null 2>&1
-tcmalloc=$(ls /usr/lib/*/libtcmalloc_minimal.so.4 2>/dev/null | head -n 1 || true)
-[ -n "$tcmalloc" ] || echo "against_keras: the peer runs without tcmalloc (libtcmalloc-minimal4), which flatters switchyard" >&2
 
 ours() {
   local launcher=()
@@ -37,24 +34,7 @@ ours() {
     --set model.classifier.dropout=0 --seconds "$seconds" "$@"
 }
 theirs() { OMP_NUM_THREADS=2 LD_PRELOAD=$tcmalloc "$python" "tests/bench/peers/${peer}_classifier.py" --seconds "$seconds" "$@"; }
-ready() { # NAME BLOCK PID: until NAME waits for its turn at BLOCK; the last block ends with its process
-  while kill -0 "$3" 2>/dev/null && [ ! -e "$work/$1.ready.$2" ]; do sleep 0.1; done
-  [ "$2" = "$pairs" ] || [ -e "$work/$1.ready.$2" ] || { cat "$work/$1.log" >&2; exit 1; }
-}
-
-ours --blocks "$pairs" --turns "$work/ours" >"$work/ours.log" 2>&1 </dev/null &
-ours_pid=$!
-ready ours 0 $ours_pid
-theirs --blocks "$pairs" --turns "$work/theirs" >"$work/theirs.log" 2>&1 </dev/null &
-theirs_pid=$!
-ready theirs 0 $theirs_pid
-for ((i = 0; i < pairs; ++i)); do
-  touch "$work/ours.go.$i"
-  ready ours $((i + 1)) $ours_pid
-  touch "$work/theirs.go.$i"
-  ready theirs $((i + 1)) $theirs_pid
-done
-wait
+race
 "$python" - "$work/ours.log" "$work/theirs.log" <<'SUMMARY'
 import json, statistics, sys
 ours, theirs = (json.loads([line for line in open(path) if line.startswith("{")][-1]) for path in sys.argv[1:])

@@ -8,9 +8,6 @@
 # STEP     the benchmark (default: build/bench/step)
 # PAIRS    (default 5)     SECONDS_EACH   of a timed block (default 20)
 # 1 process: two threads each; 2 processes: expert parallelism, one thread each.
-#
-# Both programs are started once, warm up one after the other, and then do their timed blocks in turns; the one whose turn
-# it is not sleeps.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 shape=${1:-small} precision=${2:-f32} processes=${3:-1}
@@ -20,12 +17,9 @@ threads=$((2 / processes))
 [ -x "$step" ] || { echo "against_pytorch: $step is missing; run launch/build.sh --tests" >&2; exit 1; }
 "$python" -c 'import torch, numpy' 2>/dev/null || { echo "against_pytorch: $python has no torch and numpy; see tests/bench/peers/README.md" >&2; exit 1; }
 
-work=$(mktemp -d)
-trap 'jobs -p | xargs -r kill 2>/dev/null || true; rm -rf "$work"' EXIT
+. tests/bench/turns.sh
 fields=(--set "data.corpus=$data" --set "precision=${precision^^}" --set "threads=$threads")
 "$step" "$config" "${fields[@]}" --dump "$work/windows"
-tcmalloc=$(ls /usr/lib/*/libtcmalloc_minimal.so.4 2>/dev/null | head -n 1 || true)
-[ -n "$tcmalloc" ] || echo "against_pytorch: PyTorch runs without tcmalloc (libtcmalloc-minimal4), which flatters switchyard" >&2
 
 ours() {
   local launcher=()
@@ -38,25 +32,8 @@ theirs() {
   OMP_NUM_THREADS=$threads LD_PRELOAD=$tcmalloc "${launcher[@]}" tests/bench/peers/torch_lm.py --shape "$shape" --dtype "$precision" --stream "$work/windows" \
     --seconds "$seconds" "$@"
 }
-ready() { # NAME BLOCK PID: until NAME waits for its turn at BLOCK; the last block ends with its process
-  while kill -0 "$3" 2>/dev/null && [ ! -e "$work/$1.ready.$2" ]; do sleep 0.1; done
-  [ "$2" = "$pairs" ] || [ -e "$work/$1.ready.$2" ] || { cat "$work/$1.log" >&2; exit 1; }
-}
-
 [ "$precision" = f32 ] || theirs --blocks 1 --seconds 1 >/dev/null 2>&1 # fills inductor's cache
-ours --blocks "$pairs" --turns "$work/ours" >"$work/ours.log" 2>&1 </dev/null &
-ours_pid=$!
-ready ours 0 $ours_pid
-theirs --blocks "$pairs" --turns "$work/theirs" >"$work/theirs.log" 2>&1 </dev/null &
-theirs_pid=$!
-ready theirs 0 $theirs_pid
-for ((i = 0; i < pairs; ++i)); do
-  touch "$work/ours.go.$i"
-  ready ours $((i + 1)) $ours_pid
-  touch "$work/theirs.go.$i"
-  ready theirs $((i + 1)) $theirs_pid
-done
-wait
+race
 "$python" - "$work/ours.log" "$work/theirs.log" <<'SUMMARY'
 import json, statistics, sys
 ours, theirs = (json.loads([line for line in open(path) if line.startswith("{")][-1]) for path in sys.argv[1:])
