@@ -19,8 +19,8 @@ top_2_dropless      $moe.top_k=2 $moe.capacity_factor=0
 top_3_bias          $moe.top_k=3 $moe.bias_rate=0.01
 no_token_left       $moe.router=NO_TOKEN_LEFT_BEHIND $moe.top_k=4
 expert_choice       $moe.router=EXPERT_CHOICE $moe.balance_loss=0 $acausal
-hash                $moe.router=HASH $moe.balance_loss=0 $moe.z_loss=0
-soft                $moe.router=SOFT $moe.balance_loss=0 $moe.z_loss=0 $acausal
+hash                $moe.router=HASH $moe.jitter=0 $moe.balance_loss=0 $moe.z_loss=0
+soft                $moe.router=SOFT $moe.jitter=0 $moe.balance_loss=0 $moe.z_loss=0 $acausal
 shared_fine         $moe.shared_experts=1 $moe.feed_forward=24 $moe.top_k=2
 bias                $moe.bias_rate=0.01
 global_balance      $moe.balance_scope=GLOBAL
