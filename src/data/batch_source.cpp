@@ -6,6 +6,7 @@
 
 #include "src/base/checked.h"
 #include "src/base/error.h"
+#include "src/data/window_order.h"
 
 namespace switchyard {
 
@@ -24,6 +25,23 @@ BatchOptions checked_options(const BatchOptions& options) {
                                               options.sequence_length, std::numeric_limits<int32_t>::max()));
   }
   return options;
+}
+
+void choose_items(int64_t step, int accumulation, int lane, const BatchOptions& options, int64_t items, std::vector<int64_t>& chosen) {
+  check(step >= 0 && accumulation >= 0 && accumulation < options.accumulate && lane >= 0, "training batches: no such micro-batch");
+  const int64_t micro_batch = checked_add(checked_multiply(checked_add(checked_multiply(step, options.accumulate), accumulation), options.lanes), lane);
+  const int64_t first = checked_multiply(micro_batch, options.sequences);
+  for (size_t b = 0; b < chosen.size(); ++b) {
+    const int64_t number = checked_add(first, static_cast<int64_t>(b));
+    chosen[b] = window_order(number % items, items, options.seed, static_cast<uint64_t>(number / items));
+  }
+}
+
+MicroBatch numbered(MicroBatch batch, int accumulation, int lane, const BatchOptions& options) {
+  batch.lane = lane;
+  batch.accumulation = accumulation;
+  batch.first_token = static_cast<uint64_t>((int64_t{accumulation} * options.lanes + lane) * options.sequences * options.sequence_length);
+  return batch;
 }
 
 }  // namespace switchyard

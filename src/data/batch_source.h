@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "src/data/batch.h"
 
@@ -28,6 +29,13 @@ struct BatchOptions {
 
 // `options`, if they can be worked with. Throws Error(kUsage) for extents below 1 and more rows than 32 bits count.
 BatchOptions checked_options(const BatchOptions& options);
+
+// The order of training, of windows and of examples alike: fills chosen [B] with the items of a micro-batch. The number of
+// sequence b is ((step * A + accumulation) * W + lane) * B + b, its epoch that number / items, its item what
+// window_order() has at that place of the epoch.
+void choose_items(int64_t step, int accumulation, int lane, const BatchOptions& options, int64_t items, std::vector<int64_t>& chosen);
+// `batch` with its lane, accumulation and first_token.
+MicroBatch numbered(MicroBatch batch, int accumulation, int lane, const BatchOptions& options);
 
 // Training: a pure function of (step, accumulation, lane). The step is the whole cursor.
 class BatchSource {

@@ -6,7 +6,6 @@
 
 #include "src/base/checked.h"
 #include "src/base/error.h"
-#include "src/data/window_order.h"
 
 namespace switchyard {
 
@@ -89,23 +88,11 @@ MicroBatch Windows::read(const std::vector<int64_t>& chosen) {
 
 Batches::Batches(const TokenFile& file, const BatchOptions& options) : windows_(file, options), chosen_(static_cast<size_t>(options.sequences)) {}
 
-void Batches::choose(int64_t step, int accumulation, int lane) {
-  const BatchOptions& options = windows_.options();
-  check(step >= 0 && accumulation >= 0 && accumulation < options.accumulate && lane >= 0, "Batches: no such micro-batch");
-  const int64_t micro_batch = checked_add(checked_multiply(checked_add(checked_multiply(step, options.accumulate), accumulation), options.lanes), lane);
-  const int64_t first = checked_multiply(micro_batch, options.sequences);
-  for (int64_t b = 0; b < options.sequences; ++b) {
-    const int64_t number = checked_add(first, b);
-    const uint64_t epoch = static_cast<uint64_t>(number / windows());
-    chosen_[static_cast<size_t>(b)] = window_order(number % windows(), windows(), options.seed, epoch);
-  }
-}
-
 Counts Batches::counts(int64_t step) {
   Counts sum;
   for (int accumulation = 0; accumulation < windows_.options().accumulate; ++accumulation) {
     for (int lane = 0; lane < windows_.options().lanes; ++lane) {
-      choose(step, accumulation, lane);
+      choose_items(step, accumulation, lane, windows_.options(), windows(), chosen_);
       const Counts counts = windows_.counts(chosen_);
       sum.targets += counts.targets;
       sum.tokens += counts.tokens;
@@ -118,12 +105,8 @@ Counts Batches::counts(int64_t step) {
 MicroBatch Batches::at(int64_t step, int accumulation, int lane) {
   const BatchOptions& options = windows_.options();
   const bool working = lane < options.lanes;
-  if (working) choose(step, accumulation, lane);
-  MicroBatch batch = working ? windows_.read(chosen_) : windows_.empty();
-  batch.lane = lane;
-  batch.accumulation = accumulation;
-  batch.first_token = static_cast<uint64_t>((int64_t{accumulation} * options.lanes + lane) * options.sequences * options.sequence_length);
-  return batch;
+  if (working) choose_items(step, accumulation, lane, options, windows(), chosen_);
+  return numbered(working ? windows_.read(chosen_) : windows_.empty(), accumulation, lane, options);
 }
 
 EvaluationBatches::EvaluationBatches(const TokenFile& file, const BatchOptions& options, int64_t most_windows)
@@ -158,11 +141,7 @@ Counts EvaluationBatches::counts(int64_t round) {
 }
 
 MicroBatch EvaluationBatches::at(int64_t round, int lane) {
-  const BatchOptions& options = windows_.options();
-  MicroBatch batch = choose(round, lane) ? windows_.read(chosen_) : windows_.empty();
-  batch.lane = lane;
-  batch.first_token = static_cast<uint64_t>(lane * options.sequences * options.sequence_length);
-  return batch;
+  return numbered(choose(round, lane) ? windows_.read(chosen_) : windows_.empty(), 0, lane, windows_.options());
 }
 
 }  // namespace switchyard

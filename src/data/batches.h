@@ -52,8 +52,6 @@ class Batches : public BatchSource {
   MicroBatch at(int64_t step, int accumulation, int lane) override;
 
  private:
-  void choose(int64_t step, int accumulation, int lane);
-
   Windows windows_;
   std::vector<int64_t> chosen_;  // [B] windows of the micro-batch at hand
 };

@@ -29,13 +29,6 @@ void read_example(const ExampleFile& file, int64_t example, int64_t b, SequenceB
   file.read(example, buffer.place(length).first, buffer.prepare(b, length, file.label(example)));
 }
 
-MicroBatch numbered(MicroBatch batch, int accumulation, int lane, const BatchOptions& options) {
-  batch.lane = lane;
-  batch.accumulation = accumulation;
-  batch.first_token = static_cast<uint64_t>((int64_t{accumulation} * options.lanes + lane) * options.sequences * options.sequence_length);
-  return batch;
-}
-
 }  // namespace
 
 SequenceBuffer::SequenceBuffer(const BatchOptions& options, int32_t padding) : options_(checked_options(options)), padding_(padding) {
@@ -142,16 +135,8 @@ int64_t LabelledBatches::steps(int64_t epochs) const {
 }
 
 void LabelledBatches::choose(int64_t step, int accumulation, int lane) {
-  const BatchOptions& options = buffer_.options();
-  check(step >= 0 && accumulation >= 0 && accumulation < options.accumulate && lane >= 0, "LabelledBatches: no such micro-batch");
-  const int64_t micro_batch = checked_add(checked_multiply(checked_add(checked_multiply(step, options.accumulate), accumulation), options.lanes), lane);
-  const int64_t first = checked_multiply(micro_batch, options.sequences);
-  for (int64_t b = 0; b < options.sequences; ++b) {
-    const int64_t number = checked_add(first, b);
-    const int64_t example = window_order(number % examples(), examples(), options.seed, static_cast<uint64_t>(number / examples()));
-    chosen_[static_cast<size_t>(b)] = example;
-    lengths_[static_cast<size_t>(b)] = file_.length(example);
-  }
+  choose_items(step, accumulation, lane, buffer_.options(), examples(), chosen_);
+  for (size_t b = 0; b < chosen_.size(); ++b) lengths_[b] = file_.length(chosen_[b]);
 }
 
 Counts LabelledBatches::counts(int64_t step) {

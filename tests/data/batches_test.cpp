@@ -4,6 +4,7 @@
 #include <set>
 
 #include "src/data/window_order.h"
+#include "tests/data/batch_rows.h"
 #include "tests/data/data_helper.h"
 
 namespace switchyard {
@@ -11,29 +12,6 @@ namespace switchyard {
 namespace {
 
 constexpr int32_t kVocabulary = 1000, kEnd = kVocabulary - 1;
-
-struct Rows {
-  std::vector<int32_t> tokens, targets, mask;
-  bool operator==(const Rows&) const = default;
-};
-
-std::vector<int32_t> values(const Tensor& tensor) { return {tensor.get<int32_t>(), tensor.get<int32_t>() + tensor.elements()}; }
-
-Rows rows_of(const MicroBatch& batch) {
-  if (batch.sequences == 0) return {};
-  Rows rows{values(batch.tokens), values(batch.targets), {}};
-  rows.mask = batch.mask.exists() ? values(batch.mask) : std::vector<int32_t>(rows.tokens.size(), 1);
-  return rows;
-}
-
-BatchOptions options_for(int lanes, int accumulate, int64_t sequences, int64_t length) {
-  BatchOptions options;
-  options.lanes = lanes;
-  options.accumulate = accumulate;
-  options.sequences = sequences;
-  options.sequence_length = length;
-  return options;
-}
 
 struct Fixture {
   explicit Fixture(int64_t tokens) : file(write_counting_tokens(folder, tokens, kVocabulary)) {}

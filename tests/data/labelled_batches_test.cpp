@@ -4,7 +4,7 @@
 #include <set>
 
 #include "src/data/window_order.h"
-#include "src/data/words.h"
+#include "tests/data/batch_rows.h"
 #include "tests/data/data_helper.h"
 
 namespace switchyard {
@@ -13,20 +13,6 @@ namespace {
 
 constexpr int64_t kVocabulary = 1000;
 constexpr int32_t kPadding = 0;
-
-struct Rows {
-  std::vector<int32_t> tokens, targets, mask;
-  bool operator==(const Rows&) const = default;
-};
-
-std::vector<int32_t> values(const Tensor& tensor) { return {tensor.get<int32_t>(), tensor.get<int32_t>() + tensor.elements()}; }
-
-Rows rows_of(const MicroBatch& batch) {
-  if (batch.sequences == 0) return {};
-  Rows rows{values(batch.tokens), values(batch.targets), {}};
-  rows.mask = batch.mask.exists() ? values(batch.mask) : std::vector<int32_t>(rows.tokens.size(), 1);
-  return rows;
-}
 
 // Example i has label i % 3 and the tokens 10 i + 1, 10 i + 2, ..., as many as `lengths` says.
 struct Fixture {
@@ -53,15 +39,6 @@ std::vector<int64_t> mixed_lengths(int64_t examples) {
   std::vector<int64_t> lengths;
   for (int64_t i = 0; i < examples; ++i) lengths.push_back((i * 7) % 10);
   return lengths;
-}
-
-BatchOptions options_for(int lanes, int accumulate, int64_t sequences, int64_t length) {
-  BatchOptions options;
-  options.lanes = lanes;
-  options.accumulate = accumulate;
-  options.sequences = sequences;
-  options.sequence_length = length;
-  return options;
 }
 
 TEST(LabelledBatches, PadAndCutOnTheSidesThatAreAskedFor) {
@@ -374,51 +351,6 @@ TEST(LabelledEvaluationBatches, CanStopEarly) {
   EXPECT_EQ(batches.targets(), 5);
   EXPECT_EQ(batches.counts(0).targets + batches.counts(1).targets, 5);
   EXPECT_EQ(LabelledEvaluationBatches(*fixture.file, kPadding, options_for(2, 1, 2, 8), 1000).targets(), 100);
-}
-
-// What is predicted on must look as what was trained on.
-TEST(TextBatch, EncodesPadsAndCutsAsBatchesOfExamplesDo) {
-  const WordsTokenizer tokenizer({"one", "two", "three", "four", "five"});
-  const std::vector<std::string> texts = {"One, two!", "", "five four three two one six", "three"};
-  TemporaryFolder folder;
-  ExampleFileInfo info;
-  info.split = "train";
-  info.vocabulary = tokenizer.vocabulary();
-  info.classes = 2;
-  ExampleFileWriter writer(folder.path("x.examples"), info);
-  for (const std::string& text : texts) writer.add(1, tokenizer.encode(text), 1);
-  writer.finish();
-  const ExampleFile file(folder.path("x.examples"));
-  for (const TextSide pad : {TextSide::kBack, TextSide::kFront}) {
-    for (const TextSide cut : {TextSide::kBack, TextSide::kFront}) {
-      BatchOptions options = options_for(1, 1, 5, 4);
-      options.pad = pad;
-      options.cut = cut;
-      options.group_tokens = 4;
-      LabelledEvaluationBatches batches(file, tokenizer.end_of_document(), options);
-      TextBatch batch(tokenizer, options);
-      const Rows expected = rows_of(batches.at(0, 0)), found = rows_of(batch.of(texts));
-      EXPECT_EQ(found.tokens, expected.tokens);
-      EXPECT_EQ(found.mask, expected.mask);
-      EXPECT_EQ(found.targets, std::vector<int32_t>(5, -1));
-      EXPECT_EQ(batch.counts().targets, 4);
-      EXPECT_EQ(batch.counts().tokens, batches.counts(0).tokens);
-      EXPECT_EQ(batch.counts().groups, batches.counts(0).groups);
-      EXPECT_EQ(rows_of(batch.of({})).tokens, std::vector<int32_t>(20, 0)) << "what an earlier batch had is forgotten";
-    }
-  }
-}
-
-TEST(TextBatch, TakesATextOfOneMegabyteAndRefusesOneThatIsNotUtf8) {
-  const WordsTokenizer tokenizer({"spam"});
-  TextBatch batch(tokenizer, options_for(1, 1, 1, 6));
-  std::vector<std::string> texts(1);
-  while (texts[0].size() < (1u << 20)) texts[0] += "spam ";
-  EXPECT_EQ(rows_of(batch.of(texts)).tokens, std::vector<int32_t>(6, 2));
-  texts[0] = "sp\xFFm";
-  expect_error(ExitCode::kData, "not UTF-8 at byte 2", [&] { batch.of(texts); });
-  texts.resize(2);
-  EXPECT_THROW(batch.of(texts), InternalError);
 }
 
 }  // namespace
