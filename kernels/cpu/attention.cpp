@@ -1,10 +1,8 @@
-// Attention forward. A task is one head of one sequence: its keys and values are packed once, then for each tile of
-// queries scores are made in scratch, become probabilities there, and meet the values. Keys after the tile's last
-// visible one are left out. Tiles run from the last to the first: the last one sees most keys, and its packed operands
-// contain those of the others.
-#include "kernels/cpu/attention_plan.h"
+// The door of attention: checks, sizes of zero, and the choice between its two ways.
+#include "kernels/cpu/attention.h"
 
 namespace switchyard::cpu {
+namespace {
 
 void check_attention(const AttentionInputs& in, const AttentionShape& s) {
   const Dtype dtype = in.q.dtype();
@@ -16,96 +14,6 @@ void check_attention(const AttentionInputs& in, const AttentionShape& s) {
   check_matrix(in.v, dtype, s.batch * s.key_stride, width, "attention: expected v [B * key_stride, H * K]");
   if (in.mask.exists()) check_vector(in.mask, Dtype::kI32, s.batch * s.keys, "attention: expected mask [B, keys] I32");
   if (in.bias.exists()) check_vector(in.bias, Dtype::kF32, s.heads * s.queries * s.keys, "attention: expected bias [H, queries, keys], exact");
-}
-
-namespace {
-
-struct ForwardTile {
-  Tile tile;
-  const PackLayout* keys;    // B [width, padded_keys]
-  const PackLayout* values;  // B [padded_keys, width]
-  Matmul* scores;
-  Matmul* output;
-};
-
-struct ForwardPlan {
-  const AttentionInputs& in;
-  const AttentionShape& shape;
-  Dtype dtype;  // in which operands are multiplied
-  std::vector<ForwardTile> tiles;
-  int64_t library_bytes = 0;
-};
-
-struct ForwardScratch {
-  ForwardScratch(char* base, const ForwardPlan& plan) : walk(base) {
-    const int64_t element = size_of(plan.dtype), width = plan.shape.width;
-    int64_t keys = 0, key_bytes = 0, value_bytes = 0;
-    for (const ForwardTile& t : plan.tiles) {
-      keys = std::max(keys, t.tile.padded_keys);
-      key_bytes = std::max(key_bytes, t.keys->bytes);
-      value_bytes = std::max(value_bytes, t.values->bytes);
-    }
-    k = walk.take(key_bytes);
-    v = walk.take(value_bytes);
-    q = walk.take(kTileQueries * width * element);
-    s = walk.take<float>(kTileQueries * keys);
-    p = element == 4 ? reinterpret_cast<char*>(s) : walk.take(kTileQueries * keys * element);
-    o = walk.take<float>(kTileQueries * width);
-    inverse = walk.take<float>(kTileQueries);
-    library = walk.take(plan.library_bytes);
-  }
-  Scratch walk;
-  char *k, *v, *q;
-  float* s;
-  char* p;
-  float *o, *inverse;
-  char* library;
-};
-
-void forward_tile(const Loops& loops, const ForwardPlan& plan, const ForwardTile& t, const ForwardScratch& at, int64_t b, int64_t h, Tensor o,
-                  float* log_sum_exp, int thread) {
-  const AttentionShape& s = plan.shape;
-  const int64_t first_row = b * s.queries + t.tile.first;
-  copy_rows(loops, at.q, plan.dtype, head_rows(plan.in.q, first_row, t.tile.queries, h * s.width), s.width, t.tile.padded_queries);
-  t.scores->run(thread, at.q, at.k, at.s, at.library);
-  SoftmaxRows rows{};
-  rows.s = at.s;
-  rows.p = at.p;
-  rows.dtype = plan.dtype;
-  rows.rows = t.tile.queries;
-  rows.keys = t.tile.keys;
-  rows.padded_keys = rows.stride = t.tile.padded_keys;
-  rows.causal = s.causal;
-  rows.first_position = s.first_position + t.tile.first;
-  rows.scale = static_cast<float>(s.scale);
-  rows.mask = plan.in.mask.exists() ? plan.in.mask.get<int32_t>() + b * s.keys : nullptr;
-  rows.bias = plan.in.bias.exists() ? plan.in.bias.get<float>() + (h * s.queries + t.tile.first) * s.keys : nullptr;
-  rows.bias_stride = s.keys;
-  rows.inverse = at.inverse;
-  rows.log_sum_exp = log_sum_exp + (b * s.heads + h) * s.queries + t.tile.first;
-  loops.softmax_rows(rows);
-  const int64_t row_bytes = t.tile.padded_keys * size_of(plan.dtype);
-  std::memset(at.p + t.tile.queries * row_bytes, 0, static_cast<size_t>((t.tile.padded_queries - t.tile.queries) * row_bytes));
-  t.output->run(thread, at.p, at.v, at.o, at.library);
-  loops.scale_rows(address(o, first_row, h * s.width), o.dtype(), o.row_stride(), at.o, s.width, at.inverse, 1.0f, t.tile.queries, s.width);
-}
-
-void forward_head(const Loops& loops, const ForwardPlan& plan, char* scratch, int64_t b, int64_t h, Tensor o, float* log_sum_exp, int thread) {
-  const AttentionShape& s = plan.shape;
-  const ForwardScratch at(scratch, plan);
-  const PackLayout *keys = nullptr, *values = nullptr;
-  for (size_t i = plan.tiles.size(); i-- > 0;) {
-    const ForwardTile& t = plan.tiles[i];
-    if (keys == nullptr || !is_prefix(*t.keys, *keys)) {
-      keys = t.keys;
-      pack_rows(loops, at.k, *keys, head_rows(plan.in.k, b * s.key_stride, t.tile.keys, h * s.width), false);
-    }
-    if (values == nullptr || !is_prefix(*t.values, *values)) {
-      values = t.values;
-      pack_rows(loops, at.v, *values, head_rows(plan.in.v, b * s.key_stride, t.tile.keys, h * s.width), true);
-    }
-    forward_tile(loops, plan, t, at, b, h, o, log_sum_exp, thread);
-  }
 }
 
 }  // namespace
@@ -120,21 +28,38 @@ void CpuBackend::attention_forward(Out o, Out log_sum_exp, const AttentionInputs
     zero(log_sum_exp);
     return;
   }
-  ForwardPlan plan{inputs, shape, engine_.dtype_for(inputs.q.dtype()), {}, 0};
-  for (int64_t i = 0; i < tiles_of(shape); ++i) {
-    ForwardTile t{tile_of(shape, i), nullptr, nullptr, nullptr, nullptr};
-    const int64_t rows = t.tile.padded_queries, keys = t.tile.padded_keys;
-    t.keys = &engine_.layout(plan.dtype, shape.width, keys);
-    t.values = &engine_.layout(plan.dtype, keys, shape.width);
-    t.scores = &engine_.find({plan.dtype, Dtype::kF32, rows, shape.width, keys, false});
-    t.output = &engine_.find({plan.dtype, Dtype::kF32, rows, keys, shape.width, false});
-    plan.library_bytes = std::max({plan.library_bytes, t.scores->scratch_bytes(), t.output->scratch_bytes()});
-    plan.tiles.push_back(t);
+  const AttentionForward job{inputs, shape, o.tensor, log_sum_exp.tensor};
+  if (engine_.dtype_for(inputs.q.dtype()) == Dtype::kF32) {
+    attention_f32(loops_, team_, job);
+  } else {
+    attention_bf16(loops_, team_, engine_, job);
   }
-  team_.reserve(ForwardScratch(nullptr, plan).walk.bytes());
-  team_.run(shape.batch * shape.heads, [&](int64_t task, int thread) {
-    forward_head(loops_, plan, team_.scratch(thread), task / shape.heads, task % shape.heads, o.tensor, log_sum_exp.tensor.get<float>(), thread);
-  });
+}
+
+void CpuBackend::attention_backward(Out dq, Out dk, Out dv, Target dbias, const Tensor& d_o, const Tensor& o, const Tensor& log_sum_exp,
+                                    const AttentionInputs& inputs, const AttentionShape& shape) {
+  check_attention(inputs, shape);
+  const Dtype dtype = inputs.q.dtype();
+  check_matrix(dq.tensor, dtype, inputs.q.rows(), inputs.q.columns(), "attention_backward: expected dq like q");
+  check_matrix(dk.tensor, dtype, inputs.k.rows(), inputs.k.columns(), "attention_backward: expected dk like k");
+  check_matrix(dv.tensor, dtype, inputs.v.rows(), inputs.v.columns(), "attention_backward: expected dv like v");
+  check_dense(d_o, dtype, inputs.q.rows(), inputs.q.columns(), "attention_backward: expected d_o like q");
+  check_dense(o, dtype, inputs.q.rows(), inputs.q.columns(), "attention_backward: expected o like q");
+  check_vector(log_sum_exp, Dtype::kF32, shape.batch * shape.heads * shape.queries, "attention_backward: expected log_sum_exp [B, H, queries], exact");
+  if (dbias.tensor.exists()) {
+    check_vector(dbias.tensor, Dtype::kF32, shape.heads * shape.queries * shape.keys, "attention_backward: expected dbias [H, queries, keys], exact");
+    if (!dbias.add) zero(Out(dbias.tensor));
+  }
+  if (shape.batch * shape.heads * shape.queries * shape.width * shape.keys == 0) {
+    for (const Out& d : {dq, dk, dv}) zero(d);
+    return;
+  }
+  const AttentionBackward job{inputs, shape, dq.tensor, dk.tensor, dv.tensor, dbias.tensor, d_o, o, log_sum_exp};
+  if (engine_.dtype_for(dtype) == Dtype::kF32) {
+    attention_f32(loops_, team_, job);
+  } else {
+    attention_bf16(loops_, team_, engine_, job);
+  }
 }
 
 }  // namespace switchyard::cpu

@@ -11,8 +11,6 @@
 
 namespace switchyard::cpu {
 
-struct AttentionTask;
-
 class CpuBackend final : public Backend {
  public:
   CpuBackend(int threads, const Loops& loops) : loops_(loops), team_(threads), engine_(threads) {}
@@ -57,7 +55,7 @@ class CpuBackend final : public Backend {
   void norm_backward(Target dx, Target dscale, Target dbias, const Tensor& dy, const Tensor& x, const Tensor& statistics, const Tensor& scale,
                      const Norm& norm) override;
 
-  // attention.cpp, attention_backward.cpp
+  // attention.cpp
   void attention_forward(Out o, Out log_sum_exp, const AttentionInputs& inputs, const AttentionShape& shape) override;
   void attention_backward(Out dq, Out dk, Out dv, Target dbias, const Tensor& d_o, const Tensor& o, const Tensor& log_sum_exp, const AttentionInputs& inputs,
                           const AttentionShape& shape) override;

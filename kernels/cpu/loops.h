@@ -122,6 +122,44 @@ struct SoftmaxGradient {
   const float* center;       // [padded_queries]: <do, o>
 };
 
+// The same by rows of queries, F32: s becomes the probabilities, dp the gradient of the scores.
+struct SoftmaxGradientRows {
+  float* s;                                    // [queries, stride]: scores before scaling
+  float* dp;                                   // [queries, stride]: gradient of the probabilities
+  int64_t queries, keys, padded_keys, stride;  // columns from keys to padded_keys become 0
+  bool causal;
+  int64_t first_position;  // of row 0
+  float scale;
+  const int32_t* mask;  // [keys], or null
+  const float* bias;    // row 0's, or null
+  int64_t bias_stride;
+  const float* log_sum_exp;  // [queries]
+  const float* center;       // [queries]: <do, o>
+};
+
+// c [m, n] (+)= A b for b [k, n] whose rows stay in a core's cache; A's element (i, j) is a[i * a_row + j * a_column], so
+// that A may be a transposed matrix. n is a multiple of 16. An element's sum is one chain of fused products in the order
+// of k, whatever m and n are.
+struct TileProduct {
+  float* c;
+  int64_t c_stride;
+  const float* a;
+  int64_t a_row, a_column;
+  const float* b;
+  int64_t b_stride;
+  int64_t m, n, k;
+  bool add;
+};
+
+// Dense F32 rows [rows, padded_columns] from rows with a stride; columns beyond `columns` become 0.
+struct CopyRows {
+  float* y;
+  const void* x;
+  Dtype dtype;  // of x
+  int64_t stride;
+  int64_t rows, columns, padded_columns;
+};
+
 struct CrossEntropyRow {
   void* row;  // [columns], becomes the gradient
   Dtype dtype;
@@ -203,6 +241,9 @@ struct Loops {
   void (*norm_backward)(const NormRows&);
   void (*softmax_rows)(const SoftmaxRows&);
   void (*softmax_gradient)(const SoftmaxGradient&);
+  void (*softmax_gradient_rows)(const SoftmaxGradientRows&);
+  void (*multiply_tile)(const TileProduct&);
+  void (*copy_rows)(const CopyRows&);
   // d[r] = <a[r], b[r]> for rows with strides.
   void (*dot_rows)(float* d, const void* a, const void* b, Dtype dtype, int64_t rows, int64_t columns, int64_t a_stride, int64_t b_stride);
   // y[r] = x[r] * (factors ? factors[r] : 1) * scale for rows with strides.

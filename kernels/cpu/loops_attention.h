@@ -5,43 +5,57 @@
 
 namespace switchyard::SWITCHYARD_ISA {
 
-// Lanes whose key counts.
-inline Vec hide(Vec value, const int32_t* mask, int64_t i, int count, Vec hidden) {
-  int32_t padded[kLanes] = {};
-  std::memcpy(padded, mask + i, static_cast<size_t>(count) * sizeof(int32_t));
-  const Ints words = load_words(padded), zero = broadcast_int(0);
-  return select(less_unsigned(zero, words), value, hidden);
+// What a row of queries sees of its keys: those before `visible` whose mask is not 0. Rows are walked in whole vectors,
+// so that the rows of a block take equally many turns: a branch that ends elsewhere in every row costs more than it saves.
+struct Sight {
+  int64_t visible, keys;
+  const int32_t* mask;  // or null
+  const float* bias;    // or null
+
+  // Vectors before open() are scores as they are, those before end() have keys to hide, the rest is hidden.
+  int64_t open() const { return mask == nullptr && bias == nullptr ? visible / kLanes * kLanes : 0; }
+  int64_t end() const { return (visible + kLanes - 1) / kLanes * kLanes; }
+  int here(int64_t i) const { return keys - i < kLanes ? static_cast<int>(keys - i) : kLanes; }  // keys of the vector at i that exist
+  Vec hide(Vec value, int64_t i, Vec hidden) const {
+    value = select(less_signed(iota(), broadcast_int(static_cast<int32_t>(visible - i))), value, hidden);
+    if (mask == nullptr) return value;
+    int32_t words[kLanes] = {};
+    std::memcpy(words, mask + i, static_cast<size_t>(here(i)) * sizeof(int32_t));
+    return select(less_unsigned(broadcast_int(0), load_words(words)), value, hidden);
+  }
+  Vec biased(Vec score, int64_t i) const {
+    if (bias == nullptr) return score;
+    return score + (here(i) == kLanes ? load(bias + i, Full{}) : load(bias + i, here(i)));
+  }
+};
+inline Sight sight(int64_t row, bool causal, int64_t first_position, int64_t keys, const int32_t* mask, const float* bias, int64_t bias_stride) {
+  const int64_t last = first_position + row + 1;
+  return {causal && last < keys ? (last < 0 ? 0 : last) : keys, keys, mask, bias == nullptr ? nullptr : bias + row * bias_stride};
 }
-inline int lanes_of(Full) { return kLanes; }
-inline int lanes_of(int count) { return count; }
 
 template <class T>
 inline void softmax_row(const SoftmaxRows& args, int64_t r) {
   const Vec hidden = broadcast(-__builtin_inff()), scale = broadcast(args.scale);
   float* s = args.s + r * args.stride;
   T* p = at<T>(args.p, r * args.stride);
-  const float* bias = args.bias == nullptr ? nullptr : args.bias + r * args.bias_stride;
-  const int64_t last = args.first_position + r + 1;
-  const int64_t visible = args.causal && last < args.keys ? (last < 0 ? 0 : last) : args.keys;
-  const auto score = [&](int64_t i, auto count) {
-    Vec value = load(s + i, count) * scale;
-    if (bias != nullptr) value = value + load(bias + i, count);
-    value = keep_lanes(value, count, hidden);
-    return args.mask == nullptr ? value : hide(value, args.mask, i, lanes_of(count), hidden);
-  };
+  const Sight seen = sight(r, args.causal, args.first_position, args.keys, args.mask, args.bias, args.bias_stride);
+  const int64_t open = seen.open(), end = seen.end();
+  const auto score = [&](int64_t i) { return seen.hide(seen.biased(load(s + i, Full{}) * scale, i), i, hidden); };
   Vec tops = hidden;
-  for_lanes(visible, [&](int64_t i, auto count) { tops = max(tops, score(i, count)); });
+  for (int64_t i = 0; i < open; i += kLanes) tops = max(tops, load(s + i, Full{}) * scale);
+  for (int64_t i = open; i < end; i += kLanes) tops = max(tops, score(i));
   const float top = maximum(tops);
   const bool any = !(top == -__builtin_inff());  // NaN counts as visible and stays NaN
+  const Vec base = broadcast(any ? top : 0.0f);
   Vec sums = zeros();
-  int64_t done = 0;
-  for_lanes(any ? visible : 0, [&](int64_t i, auto count) {
-    const Vec e = exp(score(i, count) - broadcast(top));
+  int64_t i = 0;
+  const auto take = [&](Vec e) {
     sums = sums + e;
-    store(p + i, e, Full{});  // hidden lanes of the tail are 0; rows have room for whole vectors
-    done = i + kLanes;
-  });
-  for (; done < args.padded_keys; done += kLanes) store(p + done, zeros(), Full{});
+    store(p + i, e, Full{});
+  };
+  for (; i < open; i += kLanes) take(exp(load(s + i, Full{}) * scale - base));
+  for (; i < end; i += kLanes) take(exp(score(i) - base));
+  for (; i < args.padded_keys; i += kLanes) store(p + i, zeros(), Full{});
   const float total = any ? sum(sums) : 1.0f;
   args.inverse[r] = any ? 1.0f / total : 0.0f;
   args.log_sum_exp[r] = any ? top + __builtin_logf(total) : 0.0f;
@@ -87,6 +101,34 @@ inline void softmax_gradient(const SoftmaxGradient& args) {
   with_type(args.dtype, [&]<class T>() {
     for (int64_t j = 0; j < args.padded_keys; ++j) softmax_gradient_row<T>(args, j);
   });
+}
+
+// Row r: p = exp(scale s + bias - log_sum_exp), ds = p (dp - center), 0 where the query does not see the key.
+inline void softmax_gradient_row(const SoftmaxGradientRows& args, int64_t r) {
+  float* s = args.s + r * args.stride;
+  float* dp = args.dp + r * args.stride;
+  const Sight seen = sight(r, args.causal, args.first_position, args.keys, args.mask, args.bias, args.bias_stride);
+  const Vec scale = broadcast(args.scale), total = broadcast(args.log_sum_exp[r]), center = broadcast(args.center[r]);
+  const int64_t open = seen.open(), end = seen.end();
+  int64_t i = 0;
+  for (; i < open; i += kLanes) {
+    const Vec p = exp(load(s + i, Full{}) * scale - total);
+    store(s + i, p, Full{});
+    store(dp + i, p * (load(dp + i, Full{}) - center), Full{});
+  }
+  for (; i < end; i += kLanes) {
+    const Vec p = exp(seen.biased(load(s + i, Full{}) * scale, i) - total);
+    store(s + i, seen.hide(p, i, zeros()), Full{});
+    store(dp + i, seen.hide(p * (load(dp + i, Full{}) - center), i, zeros()), Full{});
+  }
+  for (; i < args.padded_keys; i += kLanes) {
+    store(s + i, zeros(), Full{});
+    store(dp + i, zeros(), Full{});
+  }
+}
+
+inline void softmax_gradient_rows(const SoftmaxGradientRows& args) {
+  for (int64_t r = 0; r < args.queries; ++r) softmax_gradient_row(args, r);
 }
 
 }  // namespace switchyard::SWITCHYARD_ISA

@@ -27,17 +27,25 @@ inline const T* at(const void* p, int64_t i) {
   return static_cast<const T*>(p) + i;
 }
 
-// The words of elements 64 * block .. 64 * block + 63 of a row, as four vectors (rng.h: Random::words).
+// Words as four vectors (rng.h: Random::words): of elements 64 * block .. 64 * block + 63 of a row, or, for rows of up to
+// 64 / kRows elements, of kRows rows from `row` on, 4 / kRows vectors each.
 struct Words {
   Ints part[4];
 };
+template <int kRows = 1>
 inline Words draw_words(const Draw& draw, int64_t row, int64_t block) {
   // Lane 4 q + j works on counter 4 j + q: the unpacking below then leaves consecutive elements in each vector.
   constexpr int32_t kOrder[kLanes] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  constexpr int kCounters = kLanes / kRows, kShift = kRows == 1 ? 4 : kRows == 2 ? 3 : 2;
   const uint64_t index = draw.first_index + static_cast<uint64_t>(row);
-  Ints c0 = load_words(kOrder) + broadcast_int(static_cast<int32_t>(block * 16));
+  Ints c0 = (load_words(kOrder) & broadcast_int(kCounters - 1)) + broadcast_int(static_cast<int32_t>(block * 16));
   Ints c1 = broadcast_int(static_cast<int32_t>(draw.step));
   Ints c2 = broadcast_int(static_cast<int32_t>(index)), c3 = broadcast_int(static_cast<int32_t>(index >> 32));
+  if constexpr (kRows > 1) {
+    const Ints further = shift_right<kShift>(load_words(kOrder));
+    c2 = c2 + further;
+    c3 = c3 + select(less_unsigned(c2, further), broadcast_int(1), broadcast_int(0));
+  }
   const Ints m0 = broadcast_int(static_cast<int32_t>(0xD2511F53u)), m1 = broadcast_int(static_cast<int32_t>(0xCD9E8D57u));
   uint32_t k0 = static_cast<uint32_t>(draw.key), k1 = static_cast<uint32_t>(draw.key >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -69,6 +77,31 @@ inline void for_lanes_drawn(const Draw& draw, int64_t row, int64_t n, F f) {
       }
     }
   }
+}
+
+// Calls f(row, first, count, words) for the vectors of rows 0 .. rows - 1.
+template <class F>
+inline void for_rows_drawn(const Draw& draw, int64_t rows, int64_t n, F f) {
+  int64_t r = 0;
+  const auto narrow = [&]<int kRows>() {
+    for (; r + kRows <= rows; r += kRows) {
+      const Words words = draw_words<kRows>(draw, r, 0);
+      for (int part = 0; part < 4; ++part) {
+        const int64_t row = r + part * kRows / 4, i = part % (4 / kRows) * kLanes;
+        if (i + kLanes <= n) {
+          f(row, i, Full{}, words.part[part]);
+        } else if (i < n) {
+          f(row, i, static_cast<int>(n - i), words.part[part]);
+        }
+      }
+    }
+  };
+  if (n <= kLanes) {
+    narrow.template operator()<4>();
+  } else if (n <= 2 * kLanes) {
+    narrow.template operator()<2>();
+  }
+  for (; r < rows; ++r) for_lanes_drawn(draw, r, n, [&](int64_t i, auto count, Ints words) { f(r, i, count, words); });
 }
 
 inline Vec drop(const Draw& draw, Ints words, Vec value) {
@@ -120,34 +153,35 @@ inline void convert(void* y, Dtype y_dtype, const void* x, Dtype x_dtype, int64_
 
 inline void add_rows(const AddRows& args) {
   with_type(args.dtype, [&]<class T>() {
-    for (int64_t r = 0; r < args.rows; ++r) {
-      T* y = at<T>(args.y, r * args.columns);
-      const T* a = args.a == nullptr ? nullptr : at<T>(args.a, r * args.columns);
-      const T* b = at<T>(args.b, r * args.columns);
-      const auto write = [&](int64_t i, auto count, Vec value) { store(y + i, a == nullptr ? value : load(a + i, count) + value, count); };
-      if (args.draw.active) {
-        for_lanes_drawn(args.draw, r, args.columns, [&](int64_t i, auto count, Ints words) { write(i, count, drop(args.draw, words, load(b + i, count))); });
-      } else {
-        for_lanes(args.columns, [&](int64_t i, auto count) { write(i, count, load(b + i, count)); });
-      }
+    const auto write = [&](int64_t at_element, auto count, Vec value) {
+      if (args.a != nullptr) value = load(at<T>(args.a, at_element), count) + value;
+      store(at<T>(args.y, at_element), value, count);
+    };
+    if (args.draw.active) {
+      for_rows_drawn(args.draw, args.rows, args.columns, [&](int64_t r, int64_t i, auto count, Ints words) {
+        const int64_t element = r * args.columns + i;
+        write(element, count, drop(args.draw, words, load(at<T>(args.b, element), count)));
+      });
+    } else {
+      for_lanes(args.rows * args.columns, [&](int64_t i, auto count) { write(i, count, load(at<T>(args.b, i), count)); });
     }
   });
 }
 
 inline void jitter_rows(const JitterRows& args) {
   with_type(args.dtype, [&]<class T>() {
-    for (int64_t r = 0; r < args.rows; ++r) {
-      float* y = args.y + r * args.columns;
-      const T* x = at<T>(args.x, r * args.columns);
-      const auto write = [&](int64_t i, auto count, Vec value) { store(y + i, args.add ? load(y + i, count) + value : value, count); };
-      if (args.draw.active) {
-        for_lanes_drawn(args.draw, r, args.columns, [&](int64_t i, auto count, Ints words) {
-          const Vec unit = to_floats(shift_right<8>(words)) * broadcast(0x1p-24f);
-          write(i, count, load(x + i, count) * fma(broadcast(args.draw.scale), unit, broadcast(args.draw.base)));
-        });
-      } else {
-        for_lanes(args.columns, [&](int64_t i, auto count) { write(i, count, load(x + i, count)); });
-      }
+    const auto write = [&](int64_t at_element, auto count, Vec value) {
+      float* y = args.y + at_element;
+      store(y, args.add ? load(y, count) + value : value, count);
+    };
+    if (args.draw.active) {
+      for_rows_drawn(args.draw, args.rows, args.columns, [&](int64_t r, int64_t i, auto count, Ints words) {
+        const int64_t element = r * args.columns + i;
+        const Vec unit = to_floats(shift_right<8>(words)) * broadcast(0x1p-24f);
+        write(element, count, load(at<T>(args.x, element), count) * fma(broadcast(args.draw.scale), unit, broadcast(args.draw.base)));
+      });
+    } else {
+      for_lanes(args.rows * args.columns, [&](int64_t i, auto count) { write(i, count, load(at<T>(args.x, i), count)); });
     }
   });
 }
@@ -200,11 +234,19 @@ inline float dot(const void* a, const void* b, Dtype dtype, int64_t n) {
   return result;
 }
 
+// Rows of a head lie far apart, each a few lines of the cache: they are asked for some rows ahead.
+constexpr int64_t kRowsAhead = 8;
+template <int kForWriting, class T>
+inline void ask_ahead(const T* row, int64_t stride, int64_t columns) {
+  for (int64_t i = 0; i < columns; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + kRowsAhead * stride + i, kForWriting);
+}
+
 inline void scale_rows(void* y, Dtype dtype, int64_t y_stride, const float* x, int64_t x_stride, const float* factors, float scale, int64_t rows,
                        int64_t columns) {
   with_type(dtype, [&]<class T>() {
     for (int64_t r = 0; r < rows; ++r) {
       const Vec factor = broadcast(factors == nullptr ? scale : factors[r] * scale);
+      if (r + kRowsAhead < rows) ask_ahead<1>(at<T>(y, r * y_stride), y_stride, columns);
       for_lanes(columns, [&](int64_t i, auto count) { store(at<T>(y, r * y_stride + i), load(x + r * x_stride + i, count) * factor, count); });
     }
   });

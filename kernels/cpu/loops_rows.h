@@ -30,16 +30,25 @@ inline double sum(const void* x, Dtype dtype, int64_t n, bool squares) {
   return total;
 }
 
+// Columns [first, first + kLanes * kVectors) of x, summed in F64.
+template <int kVectors, class T>
+inline void sum_column_block(float* y, const T* x, int64_t rows, int64_t stride, bool add) {
+  double total[kLanes * kVectors] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kLanes * kVectors; ++i) total[i] += as_double(x[r * stride + i]);
+  }
+  for (int i = 0; i < kLanes * kVectors; ++i) y[i] = static_cast<float>(total[i]) + (add ? y[i] : 0.0f);
+}
+
 inline void sum_columns(float* y, const void* x, Dtype dtype, int64_t rows, int64_t columns, int64_t stride, bool add) {
   with_type(dtype, [&]<class T>() {
-    for (int64_t first = 0; first < columns; first += kLanes) {
-      const int64_t count = columns - first < kLanes ? columns - first : kLanes;
-      double total[kLanes] = {};
-      for (int64_t r = 0; r < rows; ++r) {
-        const T* row = at<T>(x, r * stride + first);
-        for (int64_t i = 0; i < count; ++i) total[i] += as_double(row[i]);
-      }
-      for (int64_t i = 0; i < count; ++i) y[first + i] = static_cast<float>(total[i]) + (add ? y[first + i] : 0.0f);
+    int64_t first = 0;
+    for (; first + 2 * kLanes <= columns; first += 2 * kLanes) sum_column_block<2>(y + first, at<T>(x, first), rows, stride, add);
+    for (; first < columns; ++first) {
+      double total = 0;
+      for (int64_t r = 0; r < rows; ++r) total += as_double(*at<T>(x, r * stride + first));
+      y[first] = static_cast<float>(total) + (add ? y[first] : 0.0f);
     }
   });
 }

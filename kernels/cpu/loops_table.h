@@ -5,6 +5,7 @@
 #include "kernels/cpu/loops_attention.h"
 #include "kernels/cpu/loops_elementwise.h"
 #include "kernels/cpu/loops_matrix.h"
+#include "kernels/cpu/loops_product.h"
 #include "kernels/cpu/loops_rows.h"
 
 namespace switchyard::cpu {
@@ -24,6 +25,9 @@ const Loops& SWITCHYARD_LOOPS() {
       .norm_backward = isa::norm_backward,
       .softmax_rows = isa::softmax_rows,
       .softmax_gradient = isa::softmax_gradient,
+      .softmax_gradient_rows = isa::softmax_gradient_rows,
+      .multiply_tile = isa::multiply_tile,
+      .copy_rows = isa::copy_rows,
       .dot_rows = isa::dot_rows,
       .scale_rows = isa::scale_rows,
       .cross_entropy_row = isa::cross_entropy_row,

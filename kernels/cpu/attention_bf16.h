@@ -1,10 +1,9 @@
-// What both directions of attention share: the cut into tiles of queries, one head's operands, and their packing.
+// What both directions of attention in BF16 share: the cut into tiles of queries, and the packing of a head's operands.
 #pragma once
 
 #include <cstring>
 
-#include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/support.h"
+#include "kernels/cpu/attention.h"
 
 namespace switchyard::cpu {
 
@@ -29,21 +28,6 @@ inline Tile tile_of(const AttentionShape& s, int64_t index) {
   return tile;
 }
 inline int64_t tiles_of(const AttentionShape& s) { return divide_up(s.queries, kTileQueries); }
-
-void check_attention(const AttentionInputs& in, const AttentionShape& s);
-
-// One head's block of columns in the rows of one sequence.
-struct HeadRows {
-  const char* data = nullptr;
-  Dtype dtype = Dtype::kF32;
-  int64_t stride = 0;
-  int64_t rows = 0;
-
-  HeadRows from(int64_t first, int64_t count) const { return {data + first * stride * size_of(dtype), dtype, stride, count}; }
-};
-inline HeadRows head_rows(const Tensor& x, int64_t first_row, int64_t rows, int64_t column) {
-  return {address(x, first_row, column), x.dtype(), x.row_stride(), rows};
-}
 
 // Rows of a head as the first operand of a product: dense, `padded` rows, zeros beyond.
 inline void copy_rows(const Loops& loops, char* to, Dtype dtype, const HeadRows& from, int64_t width, int64_t padded) {
