@@ -116,7 +116,8 @@ struct BackwardScratch {
   float* center;
 };
 
-void backward_block(const Loops& loops, const AttentionBackward& job, const BackwardScratch& at, const Block& block, int64_t b, int64_t h) {
+// The last block of queries sees most keys: it comes first and overwrites dk and dv, the others add.
+void backward_block(const Loops& loops, const AttentionBackward& job, const BackwardScratch& at, const Block& block, bool add, int64_t b, int64_t h) {
   const AttentionShape& s = job.shape;
   const Extents e(s);
   const int64_t first_row = b * s.queries + block.first, n = block.queries, keys = block.padded_keys;
@@ -142,8 +143,8 @@ void backward_block(const Loops& loops, const AttentionBackward& job, const Back
   g.log_sum_exp = job.log_sum_exp.get<float>() + (b * s.heads + h) * s.queries + block.first;
   g.center = at.center;
   loops.softmax_gradient_rows(g);
-  loops.multiply_tile({at.dv, e.width, at.p, 1, e.keys, d_o.data, d_o.stride, block.keys, e.width, n, true});
-  loops.multiply_tile({at.dk, e.width, at.ds, 1, e.keys, q.data, q.stride, block.keys, e.width, n, true});
+  loops.multiply_tile({at.dv, e.width, at.p, 1, e.keys, d_o.data, d_o.stride, block.keys, e.width, n, add});
+  loops.multiply_tile({at.dk, e.width, at.ds, 1, e.keys, q.data, q.stride, block.keys, e.width, n, add});
   loops.multiply_tile({at.dq, e.width, at.ds, e.keys, 1, at.k, e.width, n, e.width, block.keys, false});
   loops.scale_rows(address(job.dq, first_row, h * s.width), job.dq.dtype(), job.dq.row_stride(), at.dq, e.width, nullptr, g.scale, n, s.width);
   if (!job.dbias.exists()) return;
@@ -186,8 +187,9 @@ void attention_f32(const Loops& loops, Team& team, const AttentionBackward& job)
     copy_transposed(loops, at.k_columns, k, s.width, e.keys);
     copy_transposed(loops, at.v_columns, v, s.width, e.keys);
     copy(loops, at.k, k, s.width, e.width);
-    for (float* sums : {at.dk, at.dv}) std::memset(sums, 0, static_cast<size_t>(s.keys * e.width) * sizeof(float));
-    for (int64_t first = 0; first < s.queries; first += kBlockQueries) backward_block(loops, job, at, block_at(s, first), b, h);
+    const Block last = block_at(s, (s.queries - 1) / kBlockQueries * kBlockQueries);
+    for (int64_t first = last.first; first >= 0; first -= kBlockQueries) backward_block(loops, job, at, block_at(s, first), first < last.first, b, h);
+    for (float* sums : {at.dk, at.dv}) std::memset(sums + last.keys * e.width, 0, static_cast<size_t>((s.keys - last.keys) * e.width) * sizeof(float));
     store_keys(loops, s, job.dk, at.dk, static_cast<float>(s.scale), b, h);
     store_keys(loops, s, job.dv, at.dv, 1.0f, b, h);
   });

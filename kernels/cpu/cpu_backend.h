@@ -94,7 +94,7 @@ class CpuBackend final : public Backend {
   // Entries of one multiply_outer that share their dw (outer.cpp).
   struct OuterEntry {
     const OuterProduct* product;
-    int64_t first_chunk;  // place of its packed x in chunks_
+    int64_t first_chunk, chunks;  // places of its packed x in chunks_
   };
   struct OuterChunk {  // a run of an entry's rows
     const OuterProduct* product;

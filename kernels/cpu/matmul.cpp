@@ -1,5 +1,6 @@
-// y = x W^T and y = x W, cut into panels of rows. A panel's height depends on the matrix alone; the last panel is rounded
-// up to a multiple of 16 rows, or to the whole height where the library's order of sums might depend on it.
+// y = x W^T and y = x W, cut into panels of rows. A panel's height depends on the matrix alone; the last rows are a panel
+// of some quarters of it and a panel rounded up to a multiple of 16 rows, or one panel rounded up to the whole height where
+// the library's order of sums might depend on it.
 #include <cstring>
 
 #include "kernels/cpu/cpu_backend.h"
@@ -84,8 +85,8 @@ void CpuBackend::plan_panels(const Product& p) {
   const bool in_place = y == Dtype::kF32 || (y == used && epilogue_is_exact(p));
   const int64_t height = panel_rows(w);
   int64_t scratch = 0;
-  for (int64_t first = 0; first < n; first += height) {
-    const int64_t rows = std::min(height, n - first);
+  for (int64_t first = 0, rows = 0; first < n; first += rows) {
+    rows = vary ? next_rows(n - first, height) : std::min(height, n - first);
     Panel panel{&p, nullptr, first, rows, vary ? round_up(rows, 16) : height, false};
     panel.direct = in_place && !p.y.add && p.y.tensor.contiguous() && panel.padded_rows == rows;
     panel.matmul = &engine_.find({used, panel.direct ? y : Dtype::kF32, panel.padded_rows, w.inner(), w.columns(), false});

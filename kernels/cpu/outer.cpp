@@ -11,7 +11,7 @@ namespace switchyard::cpu {
 namespace {
 
 constexpr int64_t kOuterRows = 128;                 // of dW in a panel
-constexpr int64_t kChunkBytes = 2048;               // of a column of x and dy in one call of the library
+constexpr int64_t kChunkBytes = 2048;               // of a column of x and dy in one call of the library, at most
 constexpr int64_t kSharedBytes = int64_t{8} << 20;  // packed x of the groups that run together, if there are several
 constexpr int64_t kPackColumns = 256;
 
@@ -38,9 +38,9 @@ void CpuBackend::multiply_outer(std::span<const OuterProduct> products) {
     check_outer(p);
     const auto same = std::find_if(groups.begin(), groups.end(), [&](const OuterGroup& g) { return g.dw.tensor.data() == p.dw.tensor.data(); });
     if (same != groups.end()) {
-      same->entries.push_back({&p, 0});
+      same->entries.push_back({&p, 0, 0});
     } else if (p.dw.tensor.elements() > 0) {
-      groups.push_back({p.dw, {{&p, 0}}});
+      groups.push_back({p.dw, {{&p, 0, 0}}});
     }
   }
   size_t first = 0;
@@ -57,12 +57,13 @@ void CpuBackend::multiply_outer(std::span<const OuterProduct> products) {
       const OuterProduct& p = *entry.product;
       entry.first_chunk = static_cast<int64_t>(chunks_.size());
       const Dtype used = engine_.dtype_for(p.x.dtype());
-      for (int64_t row = 0; row < p.x.rows(); row += chunk_rows(used)) {
-        const int64_t rows = std::min(chunk_rows(used), p.x.rows() - row);
+      for (int64_t row = 0, rows = 0; row < p.x.rows(); row += rows) {
+        rows = next_rows(p.x.rows() - row, chunk_rows(used));
         const PackLayout& layout = engine_.layout(used, padded(rows), p.x.columns());
         chunks_.push_back({&p, &layout, row, rows, bytes});
         bytes += round_up(layout.bytes, 64);
       }
+      entry.chunks = static_cast<int64_t>(chunks_.size()) - entry.first_chunk;
     }
   }
   run_outer(std::span(groups).subspan(first));
@@ -106,7 +107,7 @@ void CpuBackend::outer_panel(const OuterGroup& group, int64_t first, int64_t row
   for (const OuterEntry& entry : group.entries) {
     const OuterProduct& p = *entry.product;
     started = started && p.dw.add;
-    for (int64_t i = 0; i < divide_up(p.x.rows(), chunk_rows(engine_.dtype_for(p.x.dtype()))); ++i) {
+    for (int64_t i = 0; i < entry.chunks; ++i) {
       const OuterChunk& c = chunks_[static_cast<size_t>(entry.first_chunk + i)];
       Scratch walk(team_.scratch(thread));
       char* transposed = walk.take(rows * c.layout->k * size_of(c.layout->dtype));

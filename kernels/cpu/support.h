@@ -45,6 +45,14 @@ inline Draw draw_of(const Dropout& dropout, int64_t first_row) {
   return draw;
 }
 
+// Rows of the next piece, of `left` that are left, in pieces of `whole` rows: the last ones are a number of quarters and a
+// rest. Every size of a piece is a product that the matrix library must compile, so there should be few of them.
+inline int64_t next_rows(int64_t left, int64_t whole) {
+  if (left >= whole) return whole;
+  const int64_t quarter = whole / 4;
+  return left >= quarter ? left / quarter * quarter : left;
+}
+
 // Rows that one task works on: about 16 Ki elements, by the shape of a row alone.
 inline int64_t rows_per_task(int64_t columns) { return columns >= 16 * 1024 ? 1 : 16 * 1024 / (columns < 16 ? 16 : columns); }
 
