@@ -57,6 +57,9 @@ struct Dropout {
   Random random{};
 };
 
+// A product may be cut between rows at multiples of this: every row keeps its bits. No panel of a backend is higher.
+inline constexpr int64_t kRowPanel = 256;
+
 // One product y = x * matrix (see Side), and what happens to y on its way out, in this order:
 //   + bias, ReLU, dropout, * relu_of_scale where relu_of > 0 and 0 elsewhere, rounding, store or add.
 struct Product {

@@ -11,7 +11,7 @@ namespace {
 
 // Rows of a panel. Weights that do not fit into a core's cache are read once per panel, so panels of such are taller;
 // the vocabulary's are not, because what a panel writes is then large as well.
-int64_t panel_rows(const PackedMatrix& w) { return w.out * w.in >= 384 * 1024 && std::max(w.out, w.in) < 8192 ? 256 : 128; }
+int64_t panel_rows(const PackedMatrix& w) { return w.out * w.in >= 384 * 1024 && std::max(w.out, w.in) < 8192 ? kRowPanel : kRowPanel / 2; }
 
 constexpr int64_t kPackColumns = 256;  // columns of the packed operand that one task fills
 

@@ -119,6 +119,7 @@ ModelOptions model_options(const Config& config) {
   options.moe = moe_options(model.moe());
   options.moe.vocabulary = model.vocabulary();
   options.moe.seed = config.seed();
+  options.moe.overlap_chunks = config.parallel().overlap_chunks();
   options.kind = model.kind() == Config::Model::CLASSIFIER ? ModelKind::kClassifier : ModelKind::kDecoder;
   options.norm_place = model.norm_place() == Config::Model::POST ? NormPlace::kPost : NormPlace::kPre;
   options.activation = model.activation() == Config::Model::GELU ? Activation::kGelu : Activation::kRelu;

@@ -86,6 +86,8 @@ constexpr Range kRanges[] = {
     {"eval.batches", 0, kSteps},
     {"parallel.expert_replicas", 1, 1},
     {"parallel.slices", 1, 1},
+    {"parallel.overlap_chunks", 1, 32},
+    {"parallel.hang_deadline", 0, 1e6},
     {"checkpoint.every", 0, kSteps},
     {"checkpoint.keep", 0, 1e6},
     {"log.every", 1, kSteps},

@@ -30,13 +30,29 @@ Parameter bias(Parameter parameter) {
   return parameter;
 }
 
-// A product whose operands are the rows of one block.
-Product block_product(const Tensor& x, const PackedMatrix& matrix, const Target& y, int64_t first, int64_t rows) {
+Tensor rows_of(const Tensor& x, const Piece& piece) { return x.slice_rows(piece.first_row, piece.rounded()); }
+
+// A product whose operands are the rows of one piece.
+Product product_of(const Piece& piece, const Tensor& x, const PackedMatrix& matrix, const Target& y) {
   Product product;
-  product.x = x.slice_rows(first, rows);
+  product.x = rows_of(x, piece);
   product.matrix = &matrix;
-  product.y = {y.tensor.slice_rows(first, rows), y.add};
+  product.y = {rows_of(y.tensor, piece), y.add};
   return product;
+}
+
+// Calls visit_rows(first row, rows) for runs of neighbouring pieces.
+template <class Visitor>
+void for_each_run(const Chunk& chunk, Visitor visit_rows) {
+  int64_t first = 0, end = 0;
+  for (const Piece& piece : chunk.pieces) {
+    if (piece.first_row != end) {
+      if (end > first) visit_rows(first, end - first);
+      first = piece.first_row;
+    }
+    end = piece.first_row + piece.rounded();
+  }
+  if (end > first) visit_rows(first, end - first);
 }
 
 }  // namespace
@@ -69,148 +85,154 @@ void Experts::visit(const ParameterVisitor& visitor) {
   }
 }
 
-// Calls visit_block(global expert, lane, first row, rows rounded up) for every block with rows, experts outside, lanes
-// inside.
+// Calls visit_block(global expert, first row, rows rounded up) for every block with rows, experts outside, lanes inside.
 template <class Visitor>
 void Experts::for_each_block(const RowTable& table, Visitor visit_block) const {
   for (int expert = 0; expert < table.experts; ++expert) {
     for (int lane = 0; lane < table.lanes; ++lane) {
       const size_t block = table.block(expert, lane);
       if (table.count[block] == 0) continue;
-      visit_block(table.first_expert + expert, table.first_lane + lane, table.offset[block], round_up(table.count[block], kRowMultiple));
+      visit_block(table.first_expert + expert, table.offset[block], round_up(table.count[block], kRowMultiple));
     }
   }
 }
 
-// Calls visit_rows(first row, rows, dropout) for rows that draw from one dropout: block by block where there is one, else all.
+// Calls visit_rows(first row, rows, dropout) for rows that draw from one dropout: piece by piece where there is one.
 template <class Visitor>
-void Experts::for_each_dropout(const Context& ctx, const RowTable& table, Visitor visit_rows) const {
-  if (dropout_rate(ctx) == 0) return visit_rows(int64_t{0}, table.rows, Dropout{});
-  for_each_block(table, [&](int e, int64_t lane, int64_t first, int64_t rows) { visit_rows(first, rows, dropout(ctx, e, lane)); });
+void Experts::for_each_dropout(const Context& ctx, const Chunk& chunk, Visitor visit_rows) const {
+  if (dropout_rate(ctx) == 0) return for_each_run(chunk, [&](int64_t first, int64_t rows) { visit_rows(first, rows, Dropout{}); });
+  for (const Piece& piece : chunk.pieces) visit_rows(piece.first_row, piece.rounded(), dropout(ctx, piece));
 }
 
-Dropout Experts::dropout(const Context& ctx, int expert, int64_t lane) const {
+Dropout Experts::dropout(const Context& ctx, const Piece& piece) const {
   if (dropout_rate(ctx) == 0) return {};
-  const uint64_t index = expert_index(static_cast<uint64_t>(lane), static_cast<uint64_t>(ctx.key.accumulation), static_cast<uint64_t>(expert), 0);
+  const uint64_t index = expert_index(static_cast<uint64_t>(piece.lane), static_cast<uint64_t>(ctx.key.accumulation), static_cast<uint64_t>(piece.expert),
+                                      static_cast<uint64_t>(piece.first_slot));
   return {dropout_rate(ctx), Random(ctx.key.seed, Purpose::kExpertDropout, static_cast<uint32_t>(layer_), ctx.key.step, index)};
 }
 
-void Experts::forward(Context& ctx, const Rows& arrived, const Rows& processed, Saved& saved) const {
-  saved.arrived = arrived;
-  hidden_forward(ctx, arrived, saved);
-  products_.clear();
-  for_each_block(*arrived.table, [&](int e, int64_t, int64_t first, int64_t rows) {
-    const Expert& expert = experts_[static_cast<size_t>(e)];
-    Product product = block_product(saved.hidden, expert.out.forward, Out(processed.buffer), first, rows);
-    product.bias = expert.out_bias.plain;
-    products_.push_back(product);
-  });
-  ctx.backend.multiply(products_);
-}
-
-void Experts::hidden_forward(Context& ctx, const Rows& arrived, Saved& saved) const {
+void Experts::begin_forward(Context& ctx, const Rows& arrived, Saved& saved) const {
   const RowTable& table = *arrived.table;
   const auto room = [&] { return ctx.keep(ctx.precision.activation, {table.room, shape_.feed_forward}).slice_rows(0, table.rows); };
+  saved.arrived = arrived;
   saved.hidden = room();
   saved.u = is_relu() ? Tensor{} : room();
   saved.g = shape_.gated ? room() : Tensor{};
+}
+
+void Experts::forward_hidden(Context& ctx, const Chunk& chunk, const Saved& saved) const {
+  const Span span(ctx.trace, SpanKind::kCompute, "experts", layer_);
   products_.clear();
-  for_each_block(table, [&](int e, int64_t lane, int64_t first, int64_t rows) {
-    const Expert& expert = experts_[static_cast<size_t>(e)];
-    Product product = block_product(arrived.buffer, expert.in.forward, Out(is_relu() ? saved.hidden : saved.u), first, rows);
+  for (const Piece& piece : chunk.pieces) {
+    const Expert& expert = experts_[static_cast<size_t>(piece.expert)];
+    Product product = product_of(piece, saved.arrived.buffer, expert.in.forward, Out(is_relu() ? saved.hidden : saved.u));
     product.bias = expert.in_bias.plain;
     product.relu = is_relu();
-    if (is_relu()) product.dropout = dropout(ctx, e, lane);
+    if (is_relu()) product.dropout = dropout(ctx, piece);
     products_.push_back(product);
-    if (!shape_.gated) return;
-    Product gate = block_product(arrived.buffer, expert.gate.forward, Out(saved.g), first, rows);
+    if (!shape_.gated) continue;
+    Product gate = product_of(piece, saved.arrived.buffer, expert.gate.forward, Out(saved.g));
     gate.bias = expert.gate_bias.plain;
     products_.push_back(gate);
-  });
+  }
   ctx.backend.multiply(products_);
   if (is_relu()) return;
-  for_each_dropout(ctx, table, [&](int64_t first, int64_t rows, const Dropout& drop) {
+  for_each_dropout(ctx, chunk, [&](int64_t first, int64_t rows, const Dropout& drop) {
     const Tensor g = shape_.gated ? saved.g.slice_rows(first, rows) : Tensor{};
     ctx.backend.activate(Out(saved.hidden.slice_rows(first, rows)), saved.u.slice_rows(first, rows), g, shape_.activation, drop);
   });
 }
 
-void Experts::backward(Context& ctx, const Rows& dprocessed, const Rows& darrived, const Saved& saved, Gradients& grads) const {
-  const Arena::Mark mark(ctx.scratch);
+void Experts::forward_output(Context& ctx, const Chunk& chunk, const Saved& saved, const Tensor& processed) const {
+  const Span span(ctx.trace, SpanKind::kCompute, "experts", layer_);
+  products_.clear();
+  for (const Piece& piece : chunk.pieces) {
+    const Expert& expert = experts_[static_cast<size_t>(piece.expert)];
+    Product product = product_of(piece, saved.hidden, expert.out.forward, Out(processed));
+    product.bias = expert.out_bias.plain;
+    products_.push_back(product);
+  }
+  ctx.backend.multiply(products_);
+}
+
+Experts::Backward Experts::begin_backward(Context& ctx, const Rows& dprocessed) const {
   const RowTable& table = *dprocessed.table;
   const auto room = [&] { return ctx.temporary(ctx.precision.activation, {table.room, shape_.feed_forward}).slice_rows(0, table.rows); };
   const Tensor dhidden = room(), dgate = shape_.gated ? room() : Tensor{};
-  hidden_gradients(ctx, dprocessed, dhidden, dgate, saved);
-  input_gradients(ctx, dhidden, dgate, darrived);
-  weight_gradients(ctx, dprocessed, dhidden, dgate, saved, grads);
+  return {dprocessed, dhidden, dgate};
 }
 
-// dhidden: the gradient of x W_in^T; dgate: of x W_gate^T.
-void Experts::hidden_gradients(Context& ctx, const Rows& dprocessed, const Tensor& dhidden, const Tensor& dgate, const Saved& saved) const {
-  const RowTable& table = *dprocessed.table;
+void Experts::backward_hidden(Context& ctx, const Chunk& chunk, const Saved& saved, const Backward& work) const {
+  const Span span(ctx.trace, SpanKind::kCompute, "experts backward", layer_);
   products_.clear();
-  for_each_block(table, [&](int e, int64_t, int64_t first, int64_t rows) {
-    Product product = block_product(dprocessed.buffer, experts_[static_cast<size_t>(e)].out.backward, Out(dhidden), first, rows);
+  for (const Piece& piece : chunk.pieces) {
+    const Expert& expert = experts_[static_cast<size_t>(piece.expert)];
+    Product product = product_of(piece, work.dprocessed.buffer, expert.out.backward, Out(work.dhidden));
     if (is_relu()) {
-      product.relu_of = saved.hidden.slice_rows(first, rows);
+      product.relu_of = rows_of(saved.hidden, piece);
       product.relu_of_scale = 1 / (1 - dropout_rate(ctx));
     }
     products_.push_back(product);
-  });
+  }
   ctx.backend.multiply(products_);
   if (is_relu()) return;
-  for_each_dropout(ctx, table, [&](int64_t first, int64_t rows, const Dropout& drop) {
-    const Tensor d = dhidden.slice_rows(first, rows), u = saved.u.slice_rows(first, rows);
-    const Tensor dg = shape_.gated ? dgate.slice_rows(first, rows) : Tensor{}, g = shape_.gated ? saved.g.slice_rows(first, rows) : Tensor{};
+  for_each_dropout(ctx, chunk, [&](int64_t first, int64_t rows, const Dropout& drop) {
+    const Tensor d = work.dhidden.slice_rows(first, rows), u = saved.u.slice_rows(first, rows);
+    const Tensor dg = shape_.gated ? work.dgate.slice_rows(first, rows) : Tensor{}, g = shape_.gated ? saved.g.slice_rows(first, rows) : Tensor{};
     ctx.backend.activate_backward(Out(d), Out(dg), d, u, g, shape_.activation, drop);
   });
 }
 
-void Experts::input_gradients(Context& ctx, const Tensor& dhidden, const Tensor& dgate, const Rows& darrived) const {
-  const RowTable& table = *darrived.table;
-  if (!shape_.gated) return add_input_gradient(ctx, table, dhidden, &Expert::in, Out(darrived.buffer));
+void Experts::backward_input(Context& ctx, const Chunk& chunk, const Backward& work, const Tensor& darrived) const {
+  const Span span(ctx.trace, SpanKind::kCompute, "experts backward", layer_);
+  if (!shape_.gated) return add_input_gradient(ctx, chunk, work.dhidden, &Expert::in, Out(darrived));
   // Two products add to a row: in exact, rounded once.
-  const bool exact = darrived.buffer.dtype() == ctx.precision.exact;
-  const Tensor sum = exact ? darrived.buffer : ctx.temporary(ctx.precision.exact, {table.room, shape_.width}).slice_rows(0, table.rows);
-  add_input_gradient(ctx, table, dgate, &Expert::gate, Out(sum));
-  add_input_gradient(ctx, table, dhidden, &Expert::in, Accumulate(sum));
-  if (!exact) ctx.backend.convert(Out(darrived.buffer), sum);
+  const Arena::Mark mark(ctx.scratch);
+  const RowTable& table = *work.dprocessed.table;
+  const bool exact = darrived.dtype() == ctx.precision.exact;
+  const Tensor sum = exact ? darrived : ctx.temporary(ctx.precision.exact, {table.room, shape_.width}).slice_rows(0, table.rows);
+  add_input_gradient(ctx, chunk, work.dgate, &Expert::gate, Out(sum));
+  add_input_gradient(ctx, chunk, work.dhidden, &Expert::in, Accumulate(sum));
+  if (exact) return;
+  for_each_run(chunk, [&](int64_t first, int64_t rows) { ctx.backend.convert(Out(darrived.slice_rows(first, rows)), sum.slice_rows(first, rows)); });
 }
 
 // dx (+)= dy W
-void Experts::add_input_gradient(Context& ctx, const RowTable& table, const Tensor& dy, Parameter Expert::*which, Target dx) const {
+void Experts::add_input_gradient(Context& ctx, const Chunk& chunk, const Tensor& dy, Parameter Expert::*which, Target dx) const {
   products_.clear();
-  for_each_block(table, [&](int e, int64_t, int64_t first, int64_t rows) {
-    products_.push_back(block_product(dy, (experts_[static_cast<size_t>(e)].*which).backward, dx, first, rows));
-  });
+  for (const Piece& piece : chunk.pieces) {
+    products_.push_back(product_of(piece, dy, (experts_[static_cast<size_t>(piece.expert)].*which).backward, dx));
+  }
   ctx.backend.multiply(products_);
 }
 
 // One term per (expert, lane with rows), in lane order. Rows beyond the counts are zero in dprocessed and dhidden.
-void Experts::weight_gradients(Context& ctx, const Rows& dprocessed, const Tensor& dhidden, const Tensor& dgate, const Saved& saved, Gradients& grads) const {
-  const RowTable& table = *dprocessed.table;
+void Experts::backward_weights(Context& ctx, const Saved& saved, const Backward& work, Gradients& grads) const {
+  const Span span(ctx.trace, SpanKind::kCompute, "experts backward", layer_);
+  const RowTable& table = *work.dprocessed.table;
+  const Tensor &dprocessed = work.dprocessed.buffer, &arrived = saved.arrived.buffer;
   outer_products_.clear();
-  for_each_block(table, [&](int e, int64_t, int64_t first, int64_t rows) {
+  for_each_block(table, [&](int e, int64_t first, int64_t rows) {
     const Parameter& out = experts_[static_cast<size_t>(e)].out;
-    outer_products_.push_back({dprocessed.buffer.slice_rows(first, rows), saved.hidden.slice_rows(first, rows), grads.target(out)});
+    outer_products_.push_back({dprocessed.slice_rows(first, rows), saved.hidden.slice_rows(first, rows), grads.target(out)});
   });
-  for_each_block(table, [&](int e, int64_t, int64_t first, int64_t rows) {
+  for_each_block(table, [&](int e, int64_t first, int64_t rows) {
     const Parameter& in = experts_[static_cast<size_t>(e)].in;
-    outer_products_.push_back({dhidden.slice_rows(first, rows), saved.arrived.buffer.slice_rows(first, rows), grads.target(in)});
+    outer_products_.push_back({work.dhidden.slice_rows(first, rows), arrived.slice_rows(first, rows), grads.target(in)});
   });
   if (shape_.gated) {
-    for_each_block(table, [&](int e, int64_t, int64_t first, int64_t rows) {
+    for_each_block(table, [&](int e, int64_t first, int64_t rows) {
       const Parameter& gate = experts_[static_cast<size_t>(e)].gate;
-      outer_products_.push_back({dgate.slice_rows(first, rows), saved.arrived.buffer.slice_rows(first, rows), grads.target(gate)});
+      outer_products_.push_back({work.dgate.slice_rows(first, rows), arrived.slice_rows(first, rows), grads.target(gate)});
     });
   }
   ctx.backend.multiply_outer(outer_products_);
   if (!shape_.bias) return;
-  for_each_block(table, [&](int e, int64_t, int64_t first, int64_t rows) {
+  for_each_block(table, [&](int e, int64_t first, int64_t rows) {
     const Expert& expert = experts_[static_cast<size_t>(e)];
-    ctx.backend.sum_rows(grads.target(expert.out_bias), dprocessed.buffer.slice_rows(first, rows));
-    ctx.backend.sum_rows(grads.target(expert.in_bias), dhidden.slice_rows(first, rows));
-    if (shape_.gated) ctx.backend.sum_rows(grads.target(expert.gate_bias), dgate.slice_rows(first, rows));
+    ctx.backend.sum_rows(grads.target(expert.out_bias), dprocessed.slice_rows(first, rows));
+    ctx.backend.sum_rows(grads.target(expert.in_bias), work.dhidden.slice_rows(first, rows));
+    if (shape_.gated) ctx.backend.sum_rows(grads.target(expert.gate_bias), work.dgate.slice_rows(first, rows));
   });
 }
 

@@ -6,8 +6,9 @@
 // Ungated relu and its dropout happen on the product's way out; everything else keeps x W_in^T, and x W_gate^T, for
 // backward.
 //
-// The operand of a product is the rows of one expert from one lane, never of several lanes together: so its bits do not
-// depend on how many lanes are in flight. Gradients of an expert are added lane by lane, in lane order.
+// Rows come in chunks (row_table.h). The operand of a product is the rows of one expert from one lane, or whole panels of
+// them, never of several lanes together: so its bits do not depend on how many lanes are in flight, nor on the chunks.
+// Gradients of an expert are added lane by lane, in lane order, each lane's rows in one product.
 #pragma once
 
 #include <string>
@@ -16,8 +17,8 @@
 #include "src/layers/context.h"
 #include "src/layers/gradients.h"
 #include "src/layers/parameter.h"
-#include "src/moe/exchange.h"
 #include "src/moe/options.h"
+#include "src/moe/row_table.h"
 
 namespace switchyard {
 
@@ -32,10 +33,24 @@ class Experts {
   // Parameters of all experts, `<prefix>.expert.{e}.in.weight` and so on; memory is attached to the hosted ones only.
   Experts(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options);
 
-  // Reads arrived, fills processed.
-  void forward(Context& ctx, const Rows& arrived, const Rows& processed, Saved& saved) const;
-  // Reads dprocessed (zero beyond the counts), fills darrived.
-  void backward(Context& ctx, const Rows& dprocessed, const Rows& darrived, const Saved& saved, Gradients& grads) const;
+  // Gradients in scratch memory.
+  struct Backward {
+    Rows dprocessed;        // [rows, D] activation: the input
+    Tensor dhidden, dgate;  // [rows, F] activation: of x W_in^T; of x W_gate^T, or none
+  };
+
+  // Takes memory for the rows of all chunks; each of which is then read as it has arrived, first by forward_hidden, and
+  // leaves by forward_output in processed [rows, D].
+  void begin_forward(Context& ctx, const Rows& arrived, Saved& saved) const;
+  void forward_hidden(Context& ctx, const Chunk& chunk, const Saved& saved) const;
+  void forward_output(Context& ctx, const Chunk& chunk, const Saved& saved, const Tensor& processed) const;
+
+  // Likewise. Rows beyond the counts are zero in dprocessed. darrived [rows, D].
+  Backward begin_backward(Context& ctx, const Rows& dprocessed) const;
+  void backward_hidden(Context& ctx, const Chunk& chunk, const Saved& saved, const Backward& work) const;
+  void backward_input(Context& ctx, const Chunk& chunk, const Backward& work, const Tensor& darrived) const;
+  // After the last chunk.
+  void backward_weights(Context& ctx, const Saved& saved, const Backward& work, Gradients& grads) const;
 
   void visit(const ParameterVisitor& visitor);
 
@@ -47,14 +62,10 @@ class Experts {
   template <class Visitor>
   void for_each_block(const RowTable& table, Visitor visit_block) const;
   template <class Visitor>
-  void for_each_dropout(const Context& ctx, const RowTable& table, Visitor visit_rows) const;
-  void hidden_forward(Context& ctx, const Rows& arrived, Saved& saved) const;
-  void hidden_gradients(Context& ctx, const Rows& dprocessed, const Tensor& dhidden, const Tensor& dgate, const Saved& saved) const;
-  void input_gradients(Context& ctx, const Tensor& dhidden, const Tensor& dgate, const Rows& darrived) const;
-  void add_input_gradient(Context& ctx, const RowTable& table, const Tensor& dy, Parameter Expert::*which, Target dx) const;
-  void weight_gradients(Context& ctx, const Rows& dprocessed, const Tensor& dhidden, const Tensor& dgate, const Saved& saved, Gradients& grads) const;
+  void for_each_dropout(const Context& ctx, const Chunk& chunk, Visitor visit_rows) const;
+  void add_input_gradient(Context& ctx, const Chunk& chunk, const Tensor& dy, Parameter Expert::*which, Target dx) const;
   bool is_relu() const { return shape_.activation == Activation::kRelu && !shape_.gated; }
-  Dropout dropout(const Context& ctx, int expert, int64_t lane) const;
+  Dropout dropout(const Context& ctx, const Piece& piece) const;
   double dropout_rate(const Context& ctx) const { return ctx.training ? dropout_ : 0; }
 
   int layer_;

@@ -15,13 +15,15 @@ Tensor gate_gradient(Context& ctx, const Tensor& dy, const Tensor& returned, con
   return dgate;
 }
 
-// dreturned[i] = gate[source[i]] * dy[token[i]]
-void weigh_backward(Context& ctx, const Tensor& dy, const Route& route, Out dreturned) {
-  const Arena::Mark mark(ctx.scratch);
-  const Tensor token = as_column(route.token.slice_rows(0, route.entries)), source = as_column(route.source.slice_rows(0, route.entries));
-  const Tensor gate = ctx.temporary(ctx.precision.exact, {route.entries, 1});
-  ctx.backend.gather_rows(Out(gate), as_column(route.gate), source, Tensor());
-  ctx.backend.gather_rows(dreturned, dy, token, gate);
+// dreturned[i] = gate[source[i]] * dy[token[i]] for the entries i of a chunk
+void weigh_backward(Context& ctx, const Tensor& dy, const Route& route, const Chunk& chunk, const Tensor& dreturned) {
+  for (const Segment& run : chunk.home) {
+    const Arena::Mark mark(ctx.scratch);
+    const auto part = [&run](const Tensor& list) { return as_column(list.slice_rows(run.first_row, run.rows)); };
+    const Tensor gate = ctx.temporary(ctx.precision.exact, {run.rows, 1});
+    ctx.backend.gather_rows(Out(gate), as_column(route.gate), part(route.source), Tensor());
+    ctx.backend.gather_rows(Out(dreturned.slice_rows(run.first_row, run.rows)), dy, part(route.token), gate);
+  }
 }
 
 }  // namespace
@@ -30,7 +32,7 @@ MoeLayer::MoeLayer(const std::string& prefix, int layer, const MoeShape& shape, 
     : layer_(layer),
       width_(shape.width),
       router_(prefix, layer, shape, options),
-      exchange_(communicator, grid, layer, options.experts),
+      exchange_(communicator, grid, layer, options.experts, options.router == RouterKind::kSoft ? 1 : options.overlap_chunks),
       experts_(prefix, layer, shape, options) {
   if (options.router == RouterKind::kSoft) mixer_.emplace(prefix, shape, options);
   if (options.shared_experts == 0) return;
@@ -64,13 +66,30 @@ Tensor MoeLayer::route(Context& ctx, const Tensor& x, const RoutingBatch& batch,
 
 Tensor MoeLayer::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
   const Span span(ctx.trace, SpanKind::kCompute, "moe", layer_);
-  // The routed experts' output joins that of the shared ones.
+  const Tensor rows = route(ctx, x, batch, saved);   // entries (token, expert, slot, gate)
+  exchange_.count(ctx, saved.route(), saved.table);  // where the rows of every lane will lie
+  const std::vector<Chunk>& chunks = saved.table.chunks;
+  Trip trip = exchange_.forward_trip(ctx, saved.table, width_);
+  const auto dispatch = [&](size_t i) {
+    if (i == chunks.size()) return;
+    const Tensor outbox = trip.outbox_to_hosts();
+    pack_rows(ctx, rows, saved.route(), chunks[i], outbox);
+    trip.send_to_hosts(i, outbox);
+  };
+  dispatch(0);
+  // Meanwhile the shared experts; the output of the routed ones joins theirs.
   const Target y{shared_ ? shared_->forward(ctx, x, saved.shared) : ctx.temporary(ctx.precision.activation, x.shape()), shared_.has_value()};
-  const Tensor rows = route(ctx, x, batch, saved);                                 // entries (token, expert, slot, gate)
-  const Rows arrived = exchange_.dispatch(ctx, rows, saved.route(), saved.table);  // rows at their experts: (expert, lane, slot)
-  const Rows processed = exchange_.rows_outbox(ctx, saved.table, width_);          // the experts write where the rows leave from
-  experts_.forward(ctx, arrived, processed, saved.experts);
-  saved.returned = exchange_.combine(ctx, processed);  // rows back home: (expert, slot)
+  experts_.begin_forward(ctx, trip.rows(), saved.experts);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    dispatch(i + 1);
+    trip.arrive(i);  // rows at their experts: (expert, lane, slot)
+    experts_.forward_hidden(ctx, chunks[i], saved.experts);
+    const Tensor processed = trip.outbox_home();  // the experts write where the rows leave from
+    experts_.forward_output(ctx, chunks[i], saved.experts, processed);
+    trip.send_home(i, processed);
+  }
+  trip.finish();
+  saved.returned = trip.returned();  // rows back home: (expert, slot)
   if (mixer_) {
     mixer_->combine(ctx, saved.returned, saved.route(), saved.mixer, y);
   } else {
@@ -87,29 +106,55 @@ Tensor MoeLayer::backward(Context& ctx, const Tensor& dy, const Saved& saved, Gr
   // Summed in exact from exchange, router and shared experts, then rounded once; without rounding it is summed in its place.
   const Tensor sum = ctx.precision.exact == dx.dtype() ? dx : ctx.temporary(ctx.precision.exact, dy.shape());
 
-  const Tensor dshared = shared_ ? shared_->backward(ctx, dy, saved.shared, grads) : Tensor();
+  Trip trip = exchange_.backward_trip(ctx, saved.table, width_);
   // Of gates, or of the mixer's combining weights.
-  Tensor dgate = mixer_ ? Tensor() : gate_gradient(ctx, dy, saved.returned, route);
-  const Tensor dreturned = exchange_.entries_outbox(ctx, saved.table, width_);
-  if (mixer_) {
-    dgate = mixer_->combine_backward(ctx, dy, route, saved.mixer, Out(dreturned));
-  } else {
-    weigh_backward(ctx, dy, route, Out(dreturned));
-  }
-  const Rows dprocessed = exchange_.combine_backward(ctx, dreturned, saved.table);  // travels like dispatch
-  const Rows darrived = exchange_.rows_outbox(ctx, saved.table, width_);
-  experts_.backward(ctx, dprocessed, darrived, saved.experts, grads);
+  const Tensor dgate = send_first(ctx, dy, saved, trip);
+  const Tensor dshared = shared_ ? shared_->backward(ctx, dy, saved.shared, grads) : Tensor();
+  experts_backward(ctx, dy, saved, trip, grads);
   if (mixer_) {
     const Tensor dslots = ctx.temporary(ctx.precision.exact, saved.mixer.slots_out.shape());
-    exchange_.dispatch_backward(ctx, darrived, route, Out(dslots));
+    unpack_rows(ctx, trip.returned(), route, Out(dslots));
     mixer_->backward(ctx, dslots, dgate, saved.mixer, grads, Out(sum));
   } else {
-    exchange_.dispatch_backward(ctx, darrived, route, Out(sum));  // travels like combine
+    unpack_rows(ctx, trip.returned(), route, Out(sum));
     router_.backward(ctx, dgate, saved.router, grads, Accumulate(sum));
   }
   if (shared_) ctx.backend.convert(Accumulate(sum), dshared);
   if (sum.dtype() != dx.dtype()) ctx.backend.convert(Out(dx), sum);
   return dx;
+}
+
+// Chunk 0 leaves for the experts. Answers with the gradient of the gates, or of the mixer's combining weights.
+Tensor MoeLayer::send_first(Context& ctx, const Tensor& dy, const Saved& saved, Trip& trip) const {
+  const Tensor dreturned = trip.outbox_to_hosts();
+  if (mixer_) {
+    const Tensor dcombine = mixer_->combine_backward(ctx, dy, saved.route(), saved.mixer, Out(dreturned));
+    trip.send_to_hosts(0, dreturned);
+    return dcombine;
+  }
+  weigh_backward(ctx, dy, saved.route(), saved.table.chunks[0], dreturned);
+  trip.send_to_hosts(0, dreturned);
+  return gate_gradient(ctx, dy, saved.returned, saved.route());
+}
+
+// From the arrival of chunk 0 to the gradients of the last chunk's rows, back home.
+void MoeLayer::experts_backward(Context& ctx, const Tensor& dy, const Saved& saved, Trip& trip, Gradients& grads) const {
+  const std::vector<Chunk>& chunks = saved.table.chunks;
+  const Experts::Backward work = experts_.begin_backward(ctx, trip.rows());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    if (i + 1 < chunks.size()) {
+      const Tensor dreturned = trip.outbox_to_hosts();
+      weigh_backward(ctx, dy, saved.route(), chunks[i + 1], dreturned);
+      trip.send_to_hosts(i + 1, dreturned);
+    }
+    trip.arrive(i);
+    experts_.backward_hidden(ctx, chunks[i], saved.experts, work);
+    const Tensor darrived = trip.outbox_home();
+    experts_.backward_input(ctx, chunks[i], work, darrived);
+    trip.send_home(i, darrived);
+  }
+  experts_.backward_weights(ctx, saved.experts, work, grads);  // on whole lanes, while the last rows travel
+  trip.finish();
 }
 
 }  // namespace switchyard

@@ -51,6 +51,8 @@ class MoeLayer {
 
  private:
   Tensor route(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const;
+  Tensor send_first(Context& ctx, const Tensor& dy, const Saved& saved, Trip& trip) const;
+  void experts_backward(Context& ctx, const Tensor& dy, const Saved& saved, Trip& trip, Gradients& grads) const;
 
   int layer_;
   int64_t width_;

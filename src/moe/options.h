@@ -54,6 +54,7 @@ struct MoeOptions {
   int soft_slots = 1;        // of one expert and sequence
   int64_t vocabulary = 0;    // of hash routing: numbers of tokens are below it
   uint64_t seed = 0;         // of hash routing's table
+  int overlap_chunks = 1;    // into which the exchange is cut; no result depends on it
 };
 
 // F of one expert in a model whose feed-forward layers have `model_feed_forward`.

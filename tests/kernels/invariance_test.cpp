@@ -222,6 +222,29 @@ TEST_P(Invariance, ARowOfAProductDoesNotDependOnTheNumberOfRows) {
   }
 }
 
+// The exchange sends an expert's rows in chunks, which are multiplied as they come.
+TEST_P(Invariance, AProductCutBetweenPanelsHasTheBitsOfTheWhole) {
+  const auto backend = make_cpu_backend(2);
+  for (const auto& [inner, columns] : {std::pair<int64_t, int64_t>{64, 64}, {100, 130}, {768, 512}, {3072, 130}}) {
+    Runner runner(*backend, activation, 0);
+    const PackedMatrix matrix = runner.pack(columns, inner, Side::kForward);
+    const Tensor x = runner.act({2 * kRowPanel + 130, inner}), bias = runner.exact({columns});
+    const auto product = [&](int64_t first, int64_t end, const Tensor& y) {
+      Product p{x.slice_rows(first, end - first), &matrix, Out(y.slice_rows(first, end - first))};
+      p.bias = bias;
+      p.relu = true;
+      p.dropout = {0.2, Random(1, Purpose::kExpertDropout, 0, 3, static_cast<uint64_t>(1000 + first))};
+      backend->multiply({&p, 1});
+    };
+    for (Dtype to : {activation, Dtype::kF32}) {
+      const Tensor whole = runner.result("whole", to, {x.rows(), columns}), cut = runner.result("cut", to, {x.rows(), columns});
+      product(0, x.rows(), whole);
+      for (int64_t first = 0; first < x.rows(); first += kRowPanel) product(first, std::min(x.rows(), first + kRowPanel), cut);
+      expect_same_bits(cut, whole, "inner extent " + std::to_string(inner) + ", columns " + std::to_string(columns));
+    }
+  }
+}
+
 // A stride is where rows lie, not what they are.
 TEST_P(Invariance, StridesDoNotChangeBits) {
   const auto backend = make_cpu_backend(2);

@@ -21,11 +21,11 @@ using Choice = std::function<int(int rank, int64_t t)>;
 
 // One rank's side of an exchange, with memory.
 struct Side {
-  Side(Communicator& comm, int experts, int64_t tokens, const Choice& choice)
+  Side(Communicator& comm, int experts, int64_t tokens, const Choice& choice, int chunks = 1)
       : grid(comm.rank(), comm.size(), comm.size()),
         backend(make_reference_backend()),
         ctx{*backend, saved, scratch, kPrecisionF64, trace, Key(), true, nullptr},
-        exchange(comm, grid, kLayer, experts) {
+        exchange(comm, grid, kLayer, experts, chunks) {
     ctx.key.lane = comm.rank();
     route.shape = {tokens, experts, std::max<int64_t>(tokens, 1)};
     route.expert = ctx.keep(Dtype::kI32, {tokens, 1});
@@ -52,16 +52,65 @@ struct Side {
     fill(x, [&](int64_t r, int64_t d) { return std::floor(8 * noise(what + place_of(grid.rank(), 0), r * kWidth + d)); });
     return x;
   }
-  Tensor random_rows(const Rows& rows, const std::string& what) {
-    fill(rows.buffer, [&](int64_t, int64_t) { return 0; });
+  Tensor random_rows(const std::string& what) {
+    const Tensor rows = ctx.keep(Dtype::kF64, {table.rows, kWidth});
+    fill(rows, [&](int64_t, int64_t) { return 0; });
     for (int e = 0; e < table.experts; ++e) {
       for (int lane = 0; lane < table.lanes; ++lane) {
         const size_t block = table.block(e, lane);
-        const Tensor part = rows.buffer.slice_rows(table.offset[block], table.count[block]);
+        const Tensor part = rows.slice_rows(table.offset[block], table.count[block]);
         fill(part, [&](int64_t r, int64_t d) { return std::floor(8 * noise(what + place_of(table.first_expert + e, lane), r * kWidth + d)); });
       }
     }
-    return rows.buffer;
+    return rows;
+  }
+
+  // The four ways of rows, each whole: chunk by chunk, but nothing is computed meanwhile.
+  Trip dispatch(const Tensor& x) {
+    exchange.count(ctx, route, table);
+    Trip trip = exchange.forward_trip(ctx, table, kWidth);
+    to_hosts(trip, [&](const Chunk& chunk, const Tensor& outbox) { pack_rows(ctx, x, route, chunk, outbox); });
+    return trip;
+  }
+  Tensor combine(Trip& trip, const Tensor& processed) {
+    home(trip, processed);
+    return trip.returned();
+  }
+  Trip combine_backward(const Tensor& dreturned) {
+    Trip trip = exchange.backward_trip(ctx, table, kWidth);
+    to_hosts(trip, [&](const Chunk& chunk, const Tensor& outbox) {
+      for (const Segment& run : chunk.home) copy_rows(dreturned, outbox, run.first_row, run.rows);
+    });
+    return trip;
+  }
+  void dispatch_backward(Trip& trip, const Tensor& darrived, Target dx) {
+    home(trip, darrived);
+    unpack_rows(ctx, trip.returned(), route, dx);
+  }
+
+  template <class Pack>
+  void to_hosts(Trip& trip, Pack pack) {
+    for (size_t i = 0; i < table.chunks.size(); ++i) {
+      const Tensor outbox = trip.outbox_to_hosts();
+      fill(outbox, [](int64_t, int64_t) { return 1e9; });  // of a chunk, only its rows may be sent
+      pack(table.chunks[i], outbox);
+      trip.send_to_hosts(i, outbox);
+      if (i > 0) trip.arrive(i - 1);
+    }
+    trip.arrive(table.chunks.size() - 1);
+  }
+  void home(Trip& trip, const Tensor& rows) {
+    for (size_t i = 0; i < table.chunks.size(); ++i) {
+      const Tensor outbox = trip.outbox_home();
+      fill(outbox, [](int64_t, int64_t) { return 1e9; });
+      for (const Piece& piece : table.chunks[i].pieces) copy_rows(rows, outbox, piece.first_row, piece.rows);
+      trip.send_home(i, outbox);
+    }
+    trip.finish();
+  }
+  static void copy_rows(const Tensor& from, const Tensor& to, int64_t first, int64_t rows) {
+    const Tensor part = from.slice_rows(first, rows);
+    std::memcpy(to.slice_rows(first, rows).data(), part.data(), static_cast<size_t>(part.bytes()));
   }
 
   Arena saved{"saved"}, scratch{"scratch"};
@@ -88,6 +137,7 @@ struct World {
   int ranks, experts;
   int64_t tokens;
   Choice choice;
+  int chunks = 1;
 };
 const std::vector<World>& worlds() {
   static const std::vector<World> all{
@@ -98,6 +148,10 @@ const std::vector<World>& worlds() {
       {"NobodyChoosesAnything", 3, 4, 9, [](int, int64_t) { return -1; }},
       {"OnlyOneLaneHasTokens", 4, 4, 21, [](int rank, int64_t t) { return rank == 2 ? static_cast<int>(t % 4) : -1; }},
       {"NoTokens", 3, 4, 0, [](int, int64_t) { return -1; }},
+      {"InTwoChunks", 4, 6, 40, [](int rank, int64_t t) { return static_cast<int>((t * t + 3 * rank) % 7) - 1; }, 2},
+      {"InMoreChunksThanExperts", 3, 2, 900, [](int rank, int64_t t) { return static_cast<int>(t * (rank + 1) % 7) % 3 - 1; }, 5},
+      {"ChunksOfOneExpertAlone", 1, 1, 1100, [](int, int64_t) { return 0; }, 3},
+      {"ChunksWithoutTokens", 3, 4, 0, [](int, int64_t) { return -1; }, 4},
   };
   return all;
 }
@@ -106,10 +160,10 @@ class ExchangeWorld : public testing::TestWithParam<World> {};
 TEST_P(ExchangeWorld, EveryRowArrivesAtItsExpertInSlotOrderAndTheRestIsZero) {
   const World& world = GetParam();
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
     const Tensor x = side.ctx.keep(Dtype::kF64, {world.tokens, kWidth});
     fill(x, [&](int64_t t, int64_t) { return static_cast<double>(1000 * (comm.rank() + 1) + t); });
-    const Rows rows = side.exchange.dispatch(side.ctx, x, side.route, side.table);
+    const Rows rows = side.dispatch(x).rows();
     const RowTable& table = side.table;
     EXPECT_EQ(table.experts, side.grid.hosted(kLayer, comm.rank(), world.experts).count);
     std::vector<double> expected(static_cast<size_t>(table.rows), 0.0);
@@ -134,12 +188,10 @@ TEST_P(ExchangeWorld, EveryRowArrivesAtItsExpertInSlotOrderAndTheRestIsZero) {
 TEST_P(ExchangeWorld, CombineBringsBackWhatDispatchTookAway) {
   const World& world = GetParam();
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
     const Tensor x = side.matrix(world.tokens, "x");
-    const Rows arrived = side.exchange.dispatch(side.ctx, x, side.route, side.table);
-    const Rows processed = side.exchange.rows_outbox(side.ctx, side.table, kWidth);
-    std::memcpy(processed.buffer.data(), arrived.buffer.data(), static_cast<size_t>(arrived.buffer.bytes()));
-    const Tensor returned = side.exchange.combine(side.ctx, processed);
+    Trip trip = side.dispatch(x);
+    const Tensor returned = side.combine(trip, trip.rows().buffer);
     ASSERT_EQ(returned.rows(), side.route.entries);
     for (int64_t i = 0; i < returned.rows(); ++i) {
       const int32_t token = side.route.token.get<int32_t>()[i];
@@ -153,27 +205,17 @@ TEST_P(ExchangeWorld, TheBackwardsAreTheAdjoints) {
   std::mutex mutex;
   double dispatch_gap = 0, combine_gap = 0;  // summed over ranks; integers, so exact
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
     Context& ctx = side.ctx;
     const Tensor x = side.matrix(world.tokens, "x");
-    const Rows dispatched = side.exchange.dispatch(ctx, x, side.route, side.table);
-
-    const Tensor r = ctx.keep(Dtype::kF64, {side.table.rows, kWidth});
-    const Rows darrived = side.exchange.rows_outbox(ctx, side.table, kWidth);
-    std::memcpy(r.data(), side.random_rows(darrived, "r").data(), static_cast<size_t>(r.bytes()));
+    Trip there = side.dispatch(x);
+    const Tensor r = side.random_rows("r"), h = side.matrix(side.route.entries, "h");
+    Trip back = side.combine_backward(h);
     const Tensor dx = ctx.keep(Dtype::kF64, {world.tokens, kWidth});
     fill(dx, [](int64_t, int64_t) { return 5; });
-    side.exchange.dispatch_backward(ctx, darrived, side.route, Out(dx));
-    const double of_dispatch = dot(dispatched.buffer, r) - dot(x, dx);
-
-    const Rows processed = side.exchange.rows_outbox(ctx, side.table, kWidth);
-    std::memcpy(processed.buffer.data(), r.data(), static_cast<size_t>(r.bytes()));
-    const Tensor returned = side.exchange.combine(ctx, processed);
-    const Tensor h = side.matrix(side.route.entries, "h");
-    const Tensor dreturned = side.exchange.entries_outbox(ctx, side.table, kWidth);
-    std::memcpy(dreturned.data(), h.data(), static_cast<size_t>(h.bytes()));
-    const Rows dprocessed = side.exchange.combine_backward(ctx, dreturned, side.table);
-    const double of_combine = dot(returned, h) - dot(r, dprocessed.buffer);
+    side.dispatch_backward(back, r, Out(dx));
+    const double of_dispatch = dot(there.rows().buffer, r) - dot(x, dx);
+    const double of_combine = dot(side.combine(there, r), h) - dot(r, back.rows().buffer);
 
     const std::lock_guard<std::mutex> lock(mutex);
     dispatch_gap += of_dispatch;
@@ -186,13 +228,14 @@ TEST_P(ExchangeWorld, TheBackwardsAreTheAdjoints) {
 TEST_P(ExchangeWorld, DispatchBackwardAddsWhereAsked) {
   const World& world = GetParam();
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
     const Tensor x = side.matrix(world.tokens, "x");
-    side.exchange.dispatch(side.ctx, x, side.route, side.table);
+    side.dispatch(x);
+    const Tensor darrived = side.ctx.keep(Dtype::kF64, {side.table.rows, kWidth});
+    fill(darrived, [](int64_t, int64_t) { return 2; });
     const auto back = [&](auto target) {
-      const Rows darrived = side.exchange.rows_outbox(side.ctx, side.table, kWidth);
-      fill(darrived.buffer, [](int64_t, int64_t) { return 2; });
-      side.exchange.dispatch_backward(side.ctx, darrived, side.route, target);
+      Trip trip = side.combine_backward(side.matrix(side.route.entries, "h"));
+      side.dispatch_backward(trip, darrived, target);
     };
     const Tensor dx = side.ctx.keep(Dtype::kF64, {world.tokens, kWidth});
     back(Out(dx));
@@ -218,10 +261,8 @@ TEST(ExchangeBytes, AreEnoughForTheWorstRouteAndNotMoreThanItNeeds) {
       kRanks,
       [&](Communicator& comm) {
         Side side(comm, options.experts, kTokens, [](int, int64_t) { return 0; });
-        side.exchange.dispatch(side.ctx, side.matrix(kTokens, "x"), side.route, side.table);
-        const Rows processed = side.exchange.rows_outbox(side.ctx, side.table, kWidth);
-        fill(processed.buffer, [](int64_t, int64_t) { return 1; });
-        EXPECT_EQ(side.exchange.combine(side.ctx, processed).rows(), kTokens);
+        Trip trip = side.dispatch(side.matrix(kTokens, "x"));
+        EXPECT_EQ(side.combine(trip, trip.rows().buffer).rows(), kTokens);
       },
       rank_options);
 }
@@ -243,7 +284,7 @@ TEST(ExchangeBytes, AreThoseOfAllSlotsInSoftMoe) {
 TEST(Exchange, ThrowsWhereCommunicatorAndGridDiffer) {
   run_ranks(2, [](Communicator& comm) {
     const Grid other(0, 1, 1);
-    EXPECT_THROW(Exchange(comm, other, 0, 4), InternalError);
+    EXPECT_THROW(Exchange(comm, other, 0, 4, 1), InternalError);
   });
 }
 

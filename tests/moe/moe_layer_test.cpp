@@ -246,7 +246,9 @@ TEST(MoeLayer, EveryCollectiveIsTracedWithTheBytesThatItSends) {
           names.push_back(event.name);
           EXPECT_EQ(event.layer, 3);
         }
-        const std::vector<std::string> expected{"expert counts", "dispatch", "combine", "combine backward", "dispatch backward"};
+        // Of each transfer the start and the wait.
+        const std::vector<std::string> expected{"expert counts",    "dispatch",         "dispatch",          "combine",          "combine",
+                                                "combine backward", "combine backward", "dispatch backward", "dispatch backward"};
         EXPECT_EQ(names, expected);
       },
       options);
