@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <utility>
 
 #include "comm/mpi.h"
 
@@ -89,7 +90,14 @@ MpiSession::MpiSession(const Environment& environment) {
 }
 
 MpiSession::~MpiSession() {
-  if (active_ && std::uncaught_exceptions() == 0) MPI_Finalize();
+  if (!active_ || std::uncaught_exceptions() > 0) return;
+  std::optional<Watchdog::Stay> stay;  // it waits for all ranks
+  if (watchdog_) stay.emplace(*watchdog_, "MPI_Finalize", Call{"end", -1});
+  MPI_Finalize();
+}
+
+void MpiSession::start_watchdog(WatchdogOptions options) {
+  if (size_ > 1) watchdog_ = std::make_unique<Watchdog>(*make_mpi_communicator(world(), {}), std::move(options));
 }
 
 std::optional<std::string> MpiSession::warning() const {

@@ -5,11 +5,13 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "comm/host.h"
 #include "comm/mpi_api.h"
+#include "comm/watchdog.h"
 #include "src/base/error.h"
 
 namespace switchyard {
@@ -52,6 +54,10 @@ class MpiSession {
   const Host& host() const { return host_; }
   MPI_Comm world() const { return MPI_COMM_WORLD; }
 
+  // From now on this rank's watchdog watches every communicator that make_communicator makes, and MPI's end. Collective.
+  void start_watchdog(WatchdogOptions options);
+  Watchdog* watchdog() const { return watchdog_.get(); }  // null before
+
   // A sentence where this host has more ranks than cores.
   std::optional<std::string> warning() const;
 
@@ -63,6 +69,7 @@ class MpiSession {
   int rank_ = 0;
   int size_ = 1;
   Host host_;
+  std::unique_ptr<Watchdog> watchdog_;
 };
 
 }  // namespace switchyard

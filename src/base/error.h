@@ -17,7 +17,7 @@ enum class ExitCode : int {
   kData = 65,         // a file's content is not what it must be
   kInputOutput = 74,  // a file could not be read or written
   kPreempted = 75,    // stopped on request after a checkpoint: resume me
-  kHang = 86,
+  kHang = 86,         // the ranks wait for one another: see which, restart from the last checkpoint
   kDoNotRestart = 93,
 };
 

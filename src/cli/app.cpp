@@ -10,6 +10,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 
 #include "comm/agree.h"
 #include "comm/make.h"
@@ -46,14 +48,41 @@ void add_config_arguments(CLI::App& command, ConfigArguments& arguments) {
   command.add_option("--set", arguments.overrides, "Override a field: train.steps=200. May be repeated")->allow_extra_args(false)->type_name("FIELD=VALUE");
 }
 
+namespace {
+
+// This process's arguments, without the program's own path.
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  text.erase(0, std::min(text.find('\0'), text.size()));
+  std::replace(text.begin(), text.end(), '\0', ' ');
+  return fmt::format("switchyard {}{}", kVersion, text);
+}
+
+// Ranks that were started for different work would wait for one another for ever.
+void require_one_command_line(const MpiSession& session) {
+  const auto control = make_control(session);
+  const std::string mine = command_line(), first = shared_text(*control, mine);
+  agree_on(*control, {"command line", -1}, [&] {
+    if (mine == first) return;
+    throw Error(ExitCode::kUsage, fmt::format("started as \"{}\" where rank 0 is \"{}\"; give every rank the same program and arguments", mine, first));
+  });
+}
+
+}  // namespace
+
 ExitCode run_on_ranks(const std::function<ExitCode(const MpiSession&)>& work) {
-  const MpiSession session;
+  MpiSession session;
   const auto fail = [&](const std::string& sentence, ExitCode code) {
     print_error(session.size() > 1 ? fmt::format("rank {}: {}", session.rank(), sentence) : sentence);
     if (session.size() > 1) session.abort(code);
     return code;
   };
   try {
+    if (session.size() > 1) {
+      session.start_watchdog({.deadline = kHangDeadline, .patience = std::chrono::milliseconds(500), .say = print_error, .leave = {}});
+      require_one_command_line(session);
+    }
     return work(session);
   } catch (const AgreedError& error) {
     if (session.rank() == 0) print_error(error.what());

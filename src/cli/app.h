@@ -35,7 +35,8 @@ struct ConfigArguments {
 };
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments);
 
-// Runs `work` with MPI as the launcher wants it. An error that all ranks agreed on is printed by rank 0, and all leave
+// Runs `work` with MPI as the launcher wants it, and a watchdog on every rank. Ranks that were started with different
+// arguments are refused with ExitCode::kUsage. An error that all ranks agreed on is printed by rank 0, and all leave
 // with its code. Any other error of one rank among several is printed by that rank, which ends the job.
 ExitCode run_on_ranks(const std::function<ExitCode(const MpiSession&)>& work);
 
