@@ -27,6 +27,22 @@ Host find_host(MPI_Comm comm) {
   return {node.size(), std::max(CPU_COUNT(&all), 1)};
 }
 
+std::vector<int> hosts_of_ranks(MPI_Comm comm) {
+  const Call call{"start", -1};
+  int rank = 0;
+  int size = 1;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &size);
+  MPI_Comm part = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &part), "MPI_Comm_split_type", rank, call);
+  const MpiComm node(part);
+  int lowest = rank;
+  check_mpi(MPI_Bcast(&lowest, 1, MPI_INT, 0, node.get()), "MPI_Bcast", rank, call);
+  std::vector<int> hosts(static_cast<size_t>(size));
+  check_mpi(MPI_Allgather(&lowest, 1, MPI_INT, hosts.data(), 1, MPI_INT, comm), "MPI_Allgather", rank, call);
+  return hosts;
+}
+
 int available_cores(bool bound) {
   if (bound) return std::max(static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)), 1);
   cpu_set_t mine;

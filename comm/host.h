@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "comm/mpi_api.h"
 
@@ -15,6 +16,9 @@ struct Host {
 
 // Collective over `comm`.
 Host find_host(MPI_Comm comm);
+
+// [P] for each rank the lowest rank on its host. Collective over `comm`.
+std::vector<int> hosts_of_ranks(MPI_Comm comm);
 
 // Cores on which this process may run; those of the whole host where a launcher has bound it to a part.
 int available_cores(bool bound);

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <limits>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,15 +19,6 @@ namespace switchyard {
 namespace {
 
 constexpr int kTags = 1 << 14;  // every MPI has tags up to 32767
-
-int to_count(int64_t rows, int rank, Call call) {
-  if (rows > std::numeric_limits<int>::max()) {
-    throw Error(ExitCode::kUsage,
-                fmt::format("rank {} was to move {} rows at once in '{}' of layer {}, but MPI counts to {}: use more ranks or a smaller batch", rank, rows,
-                            call.name, call.layer, std::numeric_limits<int>::max()));
-  }
-  return static_cast<int>(rows);
-}
 
 // Committed datatypes of one row each, by bytes.
 class RowTypes {
@@ -44,7 +35,18 @@ class RowTypes {
       if (bytes == row_bytes) return type;
     }
     MPI_Datatype type = MPI_DATATYPE_NULL;
-    check_mpi(MPI_Type_contiguous(to_count(row_bytes, rank, call), MPI_BYTE, &type), "MPI_Type_contiguous", rank, call);
+    if (row_bytes <= kLargestMessage) {
+      check_mpi(MPI_Type_contiguous(static_cast<int>(row_bytes), MPI_BYTE, &type), "MPI_Type_contiguous", rank, call);
+    } else {  // pieces that int counts
+      std::vector<int> lengths;
+      std::vector<MPI_Aint> places;
+      for (int64_t place = 0; place < row_bytes; place += kLargestMessage) {
+        lengths.push_back(static_cast<int>(std::min(kLargestMessage, row_bytes - place)));
+        places.push_back(place);
+      }
+      check_mpi(MPI_Type_create_hindexed(static_cast<int>(lengths.size()), lengths.data(), places.data(), MPI_BYTE, &type), "MPI_Type_create_hindexed", rank,
+                call);
+    }
     check_mpi(MPI_Type_commit(&type), "MPI_Type_commit", rank, call);
     types_.emplace_back(row_bytes, type);
     return type;
@@ -54,38 +56,50 @@ class RowTypes {
   std::vector<std::pair<int64_t, MPI_Datatype>> types_;
 };
 
-// The messages of one transfer: receives first, then sends.
+// Messages of one direction, in order of steps: step k goes to rank + k and comes from rank - k.
 struct Messages {
   std::vector<MPI_Request> requests;
-  std::vector<int> peers;           // of each receive
-  std::vector<int64_t> to_receive;  // bytes of each receive
+  std::vector<int64_t> bytes;
+  std::vector<size_t> end;  // of each step that is posted, in `requests`
+
+  void clear() {
+    requests.clear();
+    bytes.clear();
+    end.clear();
+  }
+};
+
+// The messages of one transfer.
+struct Post {
+  const Transfer* transfer = nullptr;
+  Messages out, in;
 };
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(MPI_Comm owned, OutboxSizes sizes, int64_t largest_message)
-      : comm_(owned), sizes_(sizes), largest_message_(largest_message), transfers_(comm_.rank(), comm_.size(), sizes) {}
-  ~MpiCommunicator() override {
-    if (std::uncaught_exceptions() > 0) return;  // the peers may never come
-    for (Messages& messages : messages_) {
-      for (MPI_Request& request : messages.requests) MPI_Wait(&request, MPI_STATUS_IGNORE);  // null once complete
-    }
-  }
+  MpiCommunicator(MPI_Comm owned, OutboxSizes sizes, const MpiOptions& options)
+      : comm_(owned), sizes_(sizes), options_(options), transfers_(comm_.rank(), comm_.size(), sizes) {}
+  ~MpiCommunicator() override;
 
   int rank() const override { return comm_.rank(); }
   int size() const override { return comm_.size(); }
   std::unique_ptr<Communicator> split(int color, int key) override {
+    post_all();
     MPI_Comm part = MPI_COMM_NULL;
     ensure(MPI_Comm_split(comm_.get(), color, key, &part), "MPI_Comm_split", {"split", -1});
-    return std::make_unique<MpiCommunicator>(part, sizes_, largest_message_);
+    return std::make_unique<MpiCommunicator>(part, sizes_, options_);
   }
 
-  void barrier(Call call) override { ensure(MPI_Barrier(comm_.get()), "MPI_Barrier", call); }
+  void barrier(Call call) override {
+    post_all();
+    ensure(MPI_Barrier(comm_.get()), "MPI_Barrier", call);
+  }
   void broadcast(Call call, Tensor tensor, int root) override;
   void all_gather(Call call, const Tensor& mine, Tensor all, std::span<const int64_t> rows) override;
   void reduce(Call call, std::span<int64_t> values, Reduction reduction) override;
 
   Tensor outbox(OutboxUse use, Dtype dtype, int64_t rows, int64_t columns) override {
+    post_all();
     Transfer& last = transfers_.last(use);
     if (last.pending) complete(last);  // its sends are done: no peer needs the outbox any more
     return transfers_.hand_out(use, dtype, rows, columns);
@@ -104,32 +118,57 @@ class MpiCommunicator final : public Communicator {
 
  private:
   void ensure(int status, const char* function, Call call) { check_mpi(status, function, rank(), call); }
-  int64_t rows_of_message(int64_t row_bytes) const { return std::max<int64_t>(largest_message_ / row_bytes, 1); }
+  int64_t rows_of_message(int64_t row_bytes) const { return std::clamp<int64_t>(options_.largest_message / row_bytes, 1, options_.largest_count); }
+  int last_step() const { return size() - 1; }
 
+  // Posts the sends of a transfer up to this step.
+  void post_sends(Post& post, int step);
+  // Posts what is left of every transfer. Whatever may wait for a peer does so first: the peer may wait for these.
+  void post_all() {
+    for (Post& post : posts_) post_sends(post, last_step());
+  }
   // Posts the rows of one pair, in messages of at most rows_of_message rows: both sides cut the same stream alike,
   // whatever their runs are.
-  void post(const Transfer& transfer, int peer, bool sending);
-  // Posts the rows collected in lengths_ and first_rows_ as one message.
-  void post_message(const Transfer& transfer, int peer, bool sending);
+  void post_rows(const Transfer& transfer, int peer, bool sending, Messages& messages);
+  // Posts the rows collected in lengths_ and places_ as one message.
+  void post_message(const Transfer& transfer, int peer, bool sending, Messages& messages);
   void complete(Transfer& transfer);
+  void wait_for_receives(Post& post, int step);
+  // As all_gather, where one call cannot count the rows.
+  void gather_by_broadcasts(Call call, const Tensor& mine, Tensor all, std::span<const int64_t> rows);
 
   MpiComm comm_;
   OutboxSizes sizes_;
-  int64_t largest_message_;
+  MpiOptions options_;
   Transfers transfers_;
   RowTypes row_types_;
-  std::array<Messages, kBoxes> messages_;
+  std::array<Post, kBoxes> posts_;
   int64_t bytes_sent_ = 0;
-  std::vector<int> counts_, displacements_;               // of all_gather, rows
-  std::vector<int64_t> lengths_, first_rows_;             // runs of the message that is being made
-  std::vector<int> block_lengths_, block_displacements_;  // the same for MPI_Type_indexed
+  std::vector<int> counts_, displacements_;  // of all_gather, rows
+  std::vector<int> lengths_;                 // rows of each run of the message that is being made
+  std::vector<MPI_Aint> places_;             // its bytes before each run
 };
+
+MpiCommunicator::~MpiCommunicator() {
+  if (std::uncaught_exceptions() > 0) return;  // the peers may never come
+  try {
+    post_all();
+  } catch (const Error&) {
+    return;  // MPI fails: nothing that is under way can end
+  }
+  for (Post& post : posts_) {
+    for (Messages* messages : {&post.in, &post.out}) {
+      for (MPI_Request& request : messages->requests) MPI_Wait(&request, MPI_STATUS_IGNORE);  // null once complete
+    }
+  }
+}
 
 void MpiCommunicator::broadcast(Call call, Tensor tensor, int root) {
   check_operand(tensor);
   check(root >= 0 && root < size(), "broadcast: the root is not a rank of the group");
+  post_all();
   char* data = static_cast<char*>(tensor.data());
-  const int64_t step = std::min<int64_t>(largest_message_, kLargestMessage);
+  const int64_t step = std::min(options_.largest_message, options_.largest_count);
   for (int64_t done = 0; done < tensor.bytes(); done += step) {
     const int bytes = static_cast<int>(std::min(step, tensor.bytes() - done));
     ensure(MPI_Bcast(data + done, bytes, MPI_BYTE, root, comm_.get()), "MPI_Bcast", call);
@@ -141,6 +180,9 @@ void MpiCommunicator::all_gather(Call call, const Tensor& mine, Tensor all, std:
   const int64_t before = check_gather(mine, all, rows, rank(), size());
   const int64_t row_bytes = mine.columns() * size_of(mine.dtype());
   if (row_bytes == 0) return;
+  post_all();
+  bytes_sent_ += mine.bytes() * (size() - 1);
+  if (all.rows() > options_.largest_count) return gather_by_broadcasts(call, mine, all, rows);
   char* const target = static_cast<char*>(all.data());
   const bool in_place = mine.data() == target + before * row_bytes;
   const MPI_Datatype row = row_types_.get(row_bytes, rank(), call);
@@ -152,8 +194,8 @@ void MpiCommunicator::all_gather(Call call, const Tensor& mine, Tensor all, std:
     int64_t first = 0;
     for (size_t r = 0; r < rows.size(); ++r) {
       const int64_t skipped = std::min(done, rows[r]);
-      counts_[r] = to_count(std::min(step, rows[r] - skipped), rank(), call);
-      displacements_[r] = to_count(first + skipped, rank(), call);
+      counts_[r] = static_cast<int>(std::min(step, rows[r] - skipped));
+      displacements_[r] = static_cast<int>(first + skipped);
       first += rows[r];
     }
     const int count = counts_[static_cast<size_t>(rank())];
@@ -161,7 +203,21 @@ void MpiCommunicator::all_gather(Call call, const Tensor& mine, Tensor all, std:
     ensure(MPI_Allgatherv(in_place ? MPI_IN_PLACE : source, count, row, target, counts_.data(), displacements_.data(), row, comm_.get()), "MPI_Allgatherv",
            call);
   }
-  bytes_sent_ += mine.bytes() * (size() - 1);
+}
+
+void MpiCommunicator::gather_by_broadcasts(Call call, const Tensor& mine, Tensor all, std::span<const int64_t> rows) {
+  const int64_t row_bytes = mine.columns() * size_of(mine.dtype());
+  const MPI_Datatype row = row_types_.get(row_bytes, rank(), call);
+  const int64_t step = rows_of_message(row_bytes);
+  char* part = static_cast<char*>(all.data());
+  for (int root = 0; root < size(); ++root) {
+    const int64_t count = rows[static_cast<size_t>(root)];
+    if (root == rank() && mine.data() != part && count > 0) std::memcpy(part, mine.data(), static_cast<size_t>(mine.bytes()));
+    for (int64_t done = 0; done < count; done += step) {
+      ensure(MPI_Bcast(part + done * row_bytes, static_cast<int>(std::min(step, count - done)), row, root, comm_.get()), "MPI_Bcast", call);
+    }
+    part += count * row_bytes;
+  }
 }
 
 void MpiCommunicator::reduce(Call call, std::span<int64_t> values, Reduction reduction) {
@@ -172,101 +228,116 @@ void MpiCommunicator::reduce(Call call, std::span<int64_t> values, Reduction red
     case Reduction::kMax: op = MPI_MAX; break;
     case Reduction::kOr: op = MPI_BOR; break;
   }
-  const int count = to_count(static_cast<int64_t>(values.size()), rank(), call);
-  ensure(MPI_Allreduce(MPI_IN_PLACE, values.data(), count, MPI_INT64_T, op, comm_.get()), "MPI_Allreduce", call);
+  post_all();
+  const int64_t count = static_cast<int64_t>(values.size());
+  for (int64_t done = 0; done < count; done += options_.largest_count) {
+    const int piece = static_cast<int>(std::min(options_.largest_count, count - done));
+    ensure(MPI_Allreduce(MPI_IN_PLACE, values.data() + done, piece, MPI_INT64_T, op, comm_.get()), "MPI_Allreduce", call);
+  }
 }
 
 Event MpiCommunicator::all_to_all(Call call, const Tensor& outbox, std::span<const Segment> send, Tensor inbox, std::span<const Segment> receive, Event after) {
+  post_all();
   wait(after);
   Transfer& transfer = transfers_.begin(call, outbox, send, inbox, receive);
   bytes_sent_ += transfer.bytes_to_others(rank(), size());
-  Messages& messages = messages_[static_cast<size_t>(transfer.box)];
-  messages.requests.clear();
-  messages.peers.clear();
-  messages.to_receive.clear();
-  for (const bool sending : {false, true}) {
-    for (int step = 1; step < size(); ++step) post(transfer, (rank() + step) % size(), sending);
+  Post& post = posts_[static_cast<size_t>(transfer.box)];
+  post.transfer = &transfer;
+  post.in.clear();
+  post.out.clear();
+  for (int step = 1; step <= last_step(); ++step) {
+    post_rows(transfer, (rank() - step + size()) % size(), false, post.in);
+    post.in.end.push_back(post.in.requests.size());
   }
+  post_sends(post, options_.algorithm == MpiAlgorithm::kLinear ? last_step() : std::min(1, last_step()));
   copy_runs(transfer.send.runs(rank()), transfer.outbox_bytes(), transfer.receive.runs(rank()), transfer.inbox_bytes(), transfer.row_bytes);
   return Event{transfer.ticket};
 }
 
-void MpiCommunicator::post(const Transfer& transfer, int peer, bool sending) {
+void MpiCommunicator::post_sends(Post& post, int step) {
+  if (post.transfer == nullptr) return;
+  while (static_cast<int>(post.out.end.size()) < step) {
+    const int next = static_cast<int>(post.out.end.size()) + 1;
+    post_rows(*post.transfer, (rank() + next) % size(), true, post.out);
+    post.out.end.push_back(post.out.requests.size());
+  }
+}
+
+void MpiCommunicator::post_rows(const Transfer& transfer, int peer, bool sending, Messages& messages) {
   if (transfer.row_bytes == 0) return;
   const int64_t most = rows_of_message(transfer.row_bytes);
   int64_t collected = 0;
   for (const Run& run : (sending ? transfer.send : transfer.receive).runs(peer)) {
     for (int64_t done = 0; done < run.rows;) {
       const int64_t rows = std::min(run.rows - done, most - collected);
-      lengths_.push_back(rows);
-      first_rows_.push_back(run.first_row + done);
+      lengths_.push_back(static_cast<int>(rows));
+      places_.push_back((run.first_row + done) * transfer.row_bytes);
       done += rows;
       collected += rows;
       if (collected == most) {
-        post_message(transfer, peer, sending);
+        post_message(transfer, peer, sending, messages);
         collected = 0;
       }
     }
   }
-  if (collected > 0) post_message(transfer, peer, sending);
+  if (collected > 0) post_message(transfer, peer, sending, messages);
 }
 
-void MpiCommunicator::post_message(const Transfer& transfer, int peer, bool sending) {
+void MpiCommunicator::post_message(const Transfer& transfer, int peer, bool sending, Messages& messages) {
   const Call call = transfer.call;
-  Messages& messages = messages_[static_cast<size_t>(transfer.box)];
   const MPI_Datatype row = row_types_.get(transfer.row_bytes, rank(), call);
   MPI_Datatype type = row;
-  int count = 0;
-  int64_t first = 0;
-  if (lengths_.size() == 1) {
-    count = to_count(lengths_[0], rank(), call);
-    first = first_rows_[0];
-  } else {
-    block_lengths_.clear();
-    block_displacements_.clear();
-    for (int64_t length : lengths_) block_lengths_.push_back(to_count(length, rank(), call));
-    for (int64_t displacement : first_rows_) block_displacements_.push_back(to_count(displacement, rank(), call));
-    const int blocks = to_count(static_cast<int64_t>(lengths_.size()), rank(), call);
-    ensure(MPI_Type_indexed(blocks, block_lengths_.data(), block_displacements_.data(), row, &type), "MPI_Type_indexed", call);
+  int count = lengths_[0];
+  int64_t offset = places_[0];
+  if (lengths_.size() > 1) {
+    ensure(MPI_Type_create_hindexed(static_cast<int>(lengths_.size()), lengths_.data(), places_.data(), row, &type), "MPI_Type_create_hindexed", call);
     ensure(MPI_Type_commit(&type), "MPI_Type_commit", call);
     count = 1;
+    offset = 0;
   }
   const int tag = static_cast<int>(transfer.ticket % kTags);
-  const int64_t offset = first * transfer.row_bytes;
+  messages.bytes.push_back(std::accumulate(lengths_.begin(), lengths_.end(), int64_t{0}) * transfer.row_bytes);
   messages.requests.push_back(MPI_REQUEST_NULL);
   if (sending) {
     ensure(MPI_Isend(transfer.outbox_bytes() + offset, count, type, peer, tag, comm_.get(), &messages.requests.back()), "MPI_Isend", call);
   } else {
-    int64_t rows = 0;
-    for (int64_t length : lengths_) rows += length;
-    messages.peers.push_back(peer);
-    messages.to_receive.push_back(rows * transfer.row_bytes);
     ensure(MPI_Irecv(transfer.inbox_bytes() + offset, count, type, peer, tag, comm_.get(), &messages.requests.back()), "MPI_Irecv", call);
   }
   if (type != row) ensure(MPI_Type_free(&type), "MPI_Type_free", call);  // MPI keeps it until the message is through
   lengths_.clear();
-  first_rows_.clear();
+  places_.clear();
+}
+
+void MpiCommunicator::complete(Transfer& transfer) {
+  Post& post = posts_[static_cast<size_t>(transfer.box)];
+  for (Post& other : posts_) {
+    if (&other != &post) post_sends(other, last_step());
+  }
+  transfer.pending = false;
+  size_t sent = 0;
+  for (int step = 1; step <= last_step(); ++step) {
+    post_sends(post, step);
+    wait_for_receives(post, step);
+    for (; sent < post.out.end[static_cast<size_t>(step) - 1]; ++sent) ensure(MPI_Wait(&post.out.requests[sent], MPI_STATUS_IGNORE), "MPI_Wait", transfer.call);
+  }
+  post.transfer = nullptr;
 }
 
 // One MPI_Wait per message: OpenMPI 4.1's MPI_Waitall never returns where a message is cut off while it waits.
-void MpiCommunicator::complete(Transfer& transfer) {
-  Messages& messages = messages_[static_cast<size_t>(transfer.box)];
-  transfer.pending = false;
-  for (size_t i = 0; i < messages.requests.size(); ++i) {
+void MpiCommunicator::wait_for_receives(Post& post, int step) {
+  const Call call = post.transfer->call;
+  for (size_t i = step == 1 ? 0 : post.in.end[static_cast<size_t>(step) - 2]; i < post.in.end[static_cast<size_t>(step) - 1]; ++i) {
     MPI_Status message{};
-    const int status = MPI_Wait(&messages.requests[i], &message);
-    if (i >= messages.to_receive.size()) {
-      ensure(status, "MPI_Wait", transfer.call);
-      continue;
-    }
+    const int status = MPI_Wait(&post.in.requests[i], &message);
     int kind = status;
     if (status != MPI_SUCCESS) MPI_Error_class(status, &kind);
-    if (kind != MPI_ERR_TRUNCATE) ensure(status, "MPI_Wait", transfer.call);
-    int bytes = 0;
-    ensure(MPI_Get_count(&message, MPI_BYTE, &bytes), "MPI_Get_count", transfer.call);
-    if (kind == MPI_SUCCESS && bytes == messages.to_receive[i]) continue;
+    if (kind != MPI_ERR_TRUNCATE) ensure(status, "MPI_Wait", call);
+    MPI_Count bytes = 0;
+    ensure(MPI_Get_elements_x(&message, MPI_BYTE, &bytes), "MPI_Get_elements_x", call);
+    if (kind == MPI_SUCCESS && bytes == post.in.bytes[i]) continue;
+    post_sends(post, last_step());  // this rank stops, its peers need not
     throw InternalError(fmt::format("rank {} expects {} bytes from rank {} in all_to_all '{}' of layer {} but is sent {}: run with --check-collectives", rank(),
-                                    messages.to_receive[i], messages.peers[i], transfer.call.name, transfer.call.layer,
+                                    post.in.bytes[i], (rank() - step + size()) % size(), call.name, call.layer,
                                     kind == MPI_SUCCESS ? std::to_string(bytes) : "more"));
   }
 }
@@ -292,11 +363,12 @@ MpiComm::~MpiComm() {
   if (std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
 }
 
-std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, OutboxSizes sizes, int64_t largest_message) {
-  check(largest_message > 0 && largest_message <= kLargestMessage, "make_mpi_communicator: a message is between 1 byte and 1 GiB");
+std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, OutboxSizes sizes, const MpiOptions& options) {
+  check(options.largest_message > 0 && options.largest_message <= kLargestMessage, "make_mpi_communicator: a message is between 1 byte and 1 GiB");
+  check(options.largest_count > 0 && options.largest_count <= MpiOptions().largest_count, "make_mpi_communicator: MPI counts with int");
   MPI_Comm copy = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(parent, &copy), "MPI_Comm_dup", 0, {"start", -1});
-  return std::make_unique<MpiCommunicator>(copy, sizes, largest_message);
+  return std::make_unique<MpiCommunicator>(copy, sizes, options);
 }
 
 }  // namespace switchyard

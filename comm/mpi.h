@@ -1,9 +1,9 @@
 // Ranks of mpirun: a transport on any MPI library that speaks MPI 3.
 //
-// A transfer is one message per pair of ranks, in units of a committed row datatype, so that counts are rows and int
-// reaches far; runs of rows that are not neighbours travel through an indexed datatype, without a staging copy. Messages
-// above 1 GiB are cut. A rank's own rows are copied. Every error of MPI becomes an Error that names function, rank, call
-// and layer.
+// A transfer is one message per pair of ranks, in units of a committed row datatype, so that counts are rows; runs of
+// rows that are not neighbours travel through an indexed datatype with 64-bit places, without a staging copy. Messages
+// above 1 GiB are cut, so that no count of MPI, which is an int, is ever too small. A rank's own rows are copied. Every
+// error of MPI becomes an Error that names function, rank, call and layer.
 #pragma once
 
 #include <memory>
@@ -15,8 +15,20 @@ namespace switchyard {
 
 inline constexpr int64_t kLargestMessage = int64_t{1} << 30;
 
-// A group of the ranks of `parent`, on a duplicate of it. Collective. `largest_message` in bytes; tests make it small.
-std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, OutboxSizes sizes, int64_t largest_message = kLargestMessage);
+// In which order the messages of an all_to_all leave.
+enum class MpiAlgorithm : uint8_t {
+  kLinear,    // all at once
+  kPairwise,  // in step k to rank + k, from rank - k, when step k - 1 is through; all that is left before anything else
+};
+
+struct MpiOptions {
+  MpiAlgorithm algorithm = MpiAlgorithm::kLinear;
+  int64_t largest_message = kLargestMessage;       // bytes, of more than one row
+  int64_t largest_count = (int64_t{1} << 31) - 1;  // rows that one call of MPI counts; tests make both small
+};
+
+// A group of the ranks of `parent`, on a duplicate of it. Collective.
+std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, OutboxSizes sizes, const MpiOptions& options = {});
 
 // Throws Error(kFailure) unless status is MPI_SUCCESS.
 void check_mpi(int status, const char* function, int rank, Call call);

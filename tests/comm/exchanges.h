@@ -34,12 +34,23 @@ double payload(Dtype dtype, int sender, int receiver, int64_t i, int64_t c);
 void store(const Tensor& tensor, int64_t row, int64_t column, double value);
 double load(const Tensor& tensor, int64_t row, int64_t column);
 
+// What the matrix of counts is like.
+enum class Matrix : uint8_t {
+  kRandom,       // with empty rows, columns and pairs
+  kHotRank,      // all send one rank eight times as much
+  kSilentRank,   // one rank has nothing to send, but receives: no tokens
+  kOneWay,       // only one rank sends, to one other
+  kOnlyOwnRows,  // nobody sends to another
+};
+inline constexpr int kMatrices = 5;
+
 struct ExchangeKind {
   uint64_t seed = 0;  // the same on every rank
   OutboxUse use = OutboxUse::kExchange;
   Dtype dtype = Dtype::kF32;
   int64_t columns = 3;
   int64_t most_rows = 6;  // of a pair
+  Matrix matrix = Matrix::kRandom;
 };
 
 // One all_to_all under way, with what must arrive.
@@ -52,6 +63,7 @@ class RandomExchange {
   // Fails the test unless every row is where it belongs and nothing else was written. Waits first.
   void verify();
   int64_t rows_to_others() const;
+  const std::vector<int64_t>& counts() const { return counts_; }  // rows, [sender][receiver]
 
  private:
   Communicator& comm_;

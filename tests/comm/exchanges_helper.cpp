@@ -38,6 +38,24 @@ std::vector<int64_t> random_counts(Dice& dice, int size, int64_t most_rows) {
   return counts;
 }
 
+std::vector<int64_t> counts_of(Dice& dice, int size, const ExchangeKind& kind) {
+  if (kind.matrix == Matrix::kRandom) return random_counts(dice, size, kind.most_rows);
+  const int chosen = static_cast<int>(dice.below(size));
+  const int other = static_cast<int>(dice.below(size));
+  std::vector<int64_t> counts;
+  for (int sender = 0; sender < size; ++sender) {
+    for (int receiver = 0; receiver < size; ++receiver) {
+      int64_t rows = 1 + dice.below(kind.most_rows);
+      if (kind.matrix == Matrix::kHotRank && receiver == chosen) rows *= 8;
+      if (kind.matrix == Matrix::kSilentRank && sender == chosen) rows = 0;
+      if (kind.matrix == Matrix::kOneWay && (sender != chosen || receiver != other)) rows = 0;
+      if (kind.matrix == Matrix::kOnlyOwnRows && sender != receiver) rows = 0;
+      counts.push_back(rows);
+    }
+  }
+  return counts;
+}
+
 // Segments that hold rows[peer] rows for each peer, cut at random, peers in turn at random, with gaps.
 std::vector<Segment> random_segments(Dice& dice, std::vector<int64_t> rows, int64_t& tensor_rows) {
   std::vector<Segment> segments;
@@ -87,7 +105,7 @@ double load(const Tensor& tensor, int64_t row, int64_t column) {
 
 RandomExchange::RandomExchange(Communicator& comm, const ExchangeKind& kind, Event after) : comm_(comm), kind_(kind) {
   Dice shared(kind.seed);
-  counts_ = random_counts(shared, comm.size(), kind.most_rows);
+  counts_ = counts_of(shared, comm.size(), kind);
   Dice own(kind.seed * 1000 + static_cast<uint64_t>(comm.rank()));
   std::vector<int64_t> to, from;
   for (int peer = 0; peer < comm.size(); ++peer) {

@@ -85,7 +85,7 @@ TEST(Session, WorldThatLacksRanksIsAUsageError) {
 
 TEST(Make, GivesOneRankNoTransportWhateverTheName) {
   const MpiSession session(made_up({}));
-  for (const char* name : {"AUTO", "SELF", "MPI", "WINDOW"}) {
+  for (const char* name : {"AUTO", "SELF", "MPI", "MPI_PAIRWISE", "WINDOW", "TWO_LEVEL"}) {
     TransportOptions options;
     options.transport = transport_named(name);
     options.checked = true;
@@ -95,8 +95,15 @@ TEST(Make, GivesOneRankNoTransportWhateverTheName) {
   }
 }
 
+TEST(Make, ReadsTheLinkFileEvenForOneRank) {
+  const MpiSession session(made_up({}));
+  TransportOptions options;
+  options.emulated_link = "/nowhere/net.json";
+  EXPECT_THROW(make_communicator(session, options), Error) << "a name that is wrong on several ranks is wrong on one";
+}
+
 TEST(Make, NamesTheTransportsItKnows) {
-  EXPECT_THAT(usage_error([] { transport_named("window"); }), HasSubstr("must be AUTO, SELF, MPI or WINDOW but is 'window'"));
+  EXPECT_THAT(usage_error([] { transport_named("window"); }), HasSubstr("must be AUTO, SELF, MPI, MPI_PAIRWISE, WINDOW or TWO_LEVEL but is 'window'"));
 }
 
 }  // namespace

@@ -123,6 +123,33 @@ void random_exchanges_deliver_every_row(Communicator& comm) {
   }
 }
 
+void every_kind_of_matrix_delivers_every_row(Communicator& comm) {
+  uint64_t seed = 5000;
+  for (int matrix = 0; matrix < kMatrices; ++matrix) {
+    for (const Dtype dtype : kDtypes) {
+      for (int repeat = 0; repeat < 3; ++repeat) RandomExchange(comm, {seed++, OutboxUse::kExchange, dtype, 3, 7, static_cast<Matrix>(matrix)}).verify();
+    }
+  }
+}
+
+// wait is no collective: a rank may wait late, early, and in another order than its peers.
+void ranks_wait_in_their_own_order(Communicator& comm) {
+  for (uint64_t round = 0; round < 20; ++round) {
+    const bool early = (static_cast<uint64_t>(comm.rank()) + round) % 3 == 0;
+    const bool late = (static_cast<uint64_t>(comm.rank()) + round) % 3 == 1;
+    RandomExchange first(comm, {6000 + round, OutboxUse::kExchange, Dtype::kF32, 5, 9});
+    if (early) first.verify();
+    RandomExchange second(comm, {6100 + round, OutboxUse::kExchange, Dtype::kF64, 2, 9});
+    if (early) second.verify();
+    RandomExchange bucket(comm, {6200 + round, OutboxUse::kBucket, Dtype::kF32, 1, 9});
+    if (late) comm.barrier({"between", -1});
+    bucket.verify();
+    second.verify();
+    if (!late) comm.barrier({"between", -1});
+    first.verify();
+  }
+}
+
 void exchanges_without_rows_complete(Communicator& comm) {
   const std::vector<Segment> nothing;
   std::vector<Segment> empty;
@@ -306,6 +333,8 @@ const std::vector<TransportCase>& transport_cases() {
       SWITCHYARD_CASE(scalars_arrive_in_rank_order, kRoomy),
       SWITCHYARD_CASE(reductions_are_exact_in_64_bits, kRoomy),
       SWITCHYARD_CASE(random_exchanges_deliver_every_row, kRoomy),
+      SWITCHYARD_CASE(every_kind_of_matrix_delivers_every_row, kRoomy),
+      SWITCHYARD_CASE(ranks_wait_in_their_own_order, kRoomy),
       SWITCHYARD_CASE(exchanges_without_rows_complete, kRoomy),
       SWITCHYARD_CASE(buckets_and_dispatch_need_no_wait_between, kRoomy),
       SWITCHYARD_CASE(a_late_rank_changes_nothing, kRoomy),

@@ -3,15 +3,23 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <sys/mman.h>
+
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "comm/agree.h"
 #include "comm/checked.h"
+#include "comm/emulated.h"
+#include "comm/link_file.h"
 #include "comm/make.h"
+#include "comm/mpi.h"
+#include "comm/two_level.h"
 #include "tests/comm/exchanges.h"
 #include "tests/comm/transport_cases.h"
 
@@ -35,14 +43,20 @@ void on_every_rank(Body body) {
   }
 }
 
-enum class Under { kMpi, kMpiInPieces, kWindow, kCheckedWindow };
+enum class Under { kMpi, kMpiInPieces, kMpiCountingToThree, kMpiPairwise, kPairwiseInPieces, kWindow, kCheckedWindow, kTwoLevel, kCheckedTwoLevel, kEmulated };
 
 std::string label(Under under) {
   switch (under) {
     case Under::kMpi: return "mpi";
     case Under::kMpiInPieces: return "mpi_in_pieces";
+    case Under::kMpiCountingToThree: return "mpi_counting_to_three";
+    case Under::kMpiPairwise: return "mpi_pairwise";
+    case Under::kPairwiseInPieces: return "pairwise_in_pieces";
     case Under::kWindow: return "window";
     case Under::kCheckedWindow: return "checked_window";
+    case Under::kTwoLevel: return "two_level";
+    case Under::kCheckedTwoLevel: return "checked_two_level";
+    case Under::kEmulated: return "emulated";
   }
   return "?";
 }
@@ -53,10 +67,34 @@ std::unique_ptr<Communicator> make_window(OutboxSizes sizes) {
   return std::move(made.communicator);
 }
 
+// Ranks 0 and 1 on one host, 2 and 3 on another.
+std::vector<int> pretended_hosts() {
+  std::vector<int> hosts;
+  for (int rank = 0; rank < session()->size(); ++rank) hosts.push_back(rank / 2);
+  return hosts;
+}
+
+std::unique_ptr<Communicator> make_two_level(OutboxSizes sizes) {
+  TwoLevelOverMpi made = make_two_level_over_mpi(session()->world(), sizes, pretended_hosts());
+  EXPECT_TRUE(made.windows);
+  return std::move(made.communicator);
+}
+
+std::unique_ptr<Communicator> make_emulated(OutboxSizes sizes, const LinkModel& model) {
+  return make_emulated_communicator(make_window(sizes), make_mpi_communicator(session()->world(), {64, 64}), {model, pretended_hosts()},
+                                    make_monotonic_clock());
+}
+
 std::unique_ptr<Communicator> make(Under under, OutboxSizes sizes) {
   switch (under) {
     case Under::kMpi: return make_mpi_communicator(session()->world(), sizes);
-    case Under::kMpiInPieces: return make_mpi_communicator(session()->world(), sizes, 48);  // messages of a few rows
+    case Under::kMpiInPieces: return make_mpi_communicator(session()->world(), sizes, {.largest_message = 48});  // messages of a few rows
+    case Under::kMpiCountingToThree: return make_mpi_communicator(session()->world(), sizes, {.largest_count = 3});
+    case Under::kMpiPairwise: return make_mpi_communicator(session()->world(), sizes, {.algorithm = MpiAlgorithm::kPairwise});
+    case Under::kPairwiseInPieces: return make_mpi_communicator(session()->world(), sizes, {.algorithm = MpiAlgorithm::kPairwise, .largest_message = 48});
+    case Under::kTwoLevel: return make_two_level(sizes);
+    case Under::kCheckedTwoLevel: return make_checked_communicator(make_two_level(sizes));
+    case Under::kEmulated: return make_emulated(sizes, {{1e-6, 1e10}, {2e-6, 1e9}});
     case Under::kWindow: return make_window(sizes);
     case Under::kCheckedWindow: return make_checked_communicator(make_window(sizes));
   }
@@ -85,8 +123,14 @@ TEST_P(Transports, Keeps) {
   on_every_rank([&, kind = under] { promise.run(*make(kind, promise.sizes)); });
 }
 
-INSTANTIATE_TEST_SUITE_P(Mpi, Transports, testing::Combine(testing::Values(Under::kMpi, Under::kMpiInPieces), testing::ValuesIn(case_numbers(true))), label_of);
-INSTANTIATE_TEST_SUITE_P(Window, Transports, testing::Combine(testing::Values(Under::kWindow, Under::kCheckedWindow), testing::ValuesIn(case_numbers(false))),
+INSTANTIATE_TEST_SUITE_P(Mpi, Transports,
+                         testing::Combine(testing::Values(Under::kMpi, Under::kMpiInPieces, Under::kMpiCountingToThree, Under::kMpiPairwise,
+                                                          Under::kPairwiseInPieces),
+                                          testing::ValuesIn(case_numbers(true))),
+                         label_of);
+INSTANTIATE_TEST_SUITE_P(Window, Transports,
+                         testing::Combine(testing::Values(Under::kWindow, Under::kCheckedWindow, Under::kTwoLevel, Under::kCheckedTwoLevel, Under::kEmulated),
+                                          testing::ValuesIn(case_numbers(false))),
                          label_of);
 
 constexpr OutboxSizes kSizes{1 << 16, 1 << 16};
@@ -109,7 +153,7 @@ std::string complaint(Communicator& comm, int64_t sent, int64_t expected) {
 TEST(Mismatch, IsReportedByTheReceiver) {
   if (session()->size() < 2) return;  // one rank has no peer to disagree with
   on_every_rank([] {
-    for (const Under under : {Under::kMpi, Under::kWindow}) {
+    for (const Under under : {Under::kMpi, Under::kMpiPairwise, Under::kWindow}) {
       for (const auto& [sent, expected] : {std::pair{3, 2}, std::pair{2, 3}}) {
         const std::unique_ptr<Communicator> comm = make(under, kSizes);
         const std::string sentence = complaint(*comm, sent, expected);
@@ -139,22 +183,46 @@ TEST(Mismatch, OfOperationsIsReportedByTheChecker) {
   });
 }
 
-// MPI counts and places rows with int. The tensor is not touched: every rank refuses before it calls MPI.
-TEST(Mpi, RefusesRowsBeyondItsCounts) {
-  if (session()->size() < 2) return;
+// Room for more rows than int counts, of which few take memory.
+class Expanse {
+ public:
+  explicit Expanse(int64_t bytes) : bytes_(static_cast<size_t>(bytes)) {
+    data_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    check(data_ != MAP_FAILED, "the test has no address space");
+  }
+  ~Expanse() { munmap(data_, bytes_); }
+  Expanse(const Expanse&) = delete;
+  Expanse& operator=(const Expanse&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
+
+// Every rank sends two rows to every other: the first lands in front, the second behind more rows than int counts.
+TEST(Transports, PlaceRowsBeyondWhatIntCounts) {
   on_every_rank([] {
-    const std::unique_ptr<Communicator> comm = make(Under::kMpi, {});
+    const int64_t ranks = session()->size();
     const int64_t beyond = (int64_t{1} << 31) + 10;
-    std::vector<int64_t> rows(static_cast<size_t>(comm->size()), 0);
-    rows[0] = beyond;
-    int32_t nothing = 0;
-    try {
-      const Tensor mine(&nothing, Dtype::kI32, {rows[static_cast<size_t>(comm->rank())], 1});
-      comm->all_gather({"publish", 2}, mine, Tensor(&nothing, Dtype::kI32, {beyond, 1}), rows);
-      ADD_FAILURE() << "rank " << comm->rank() << " went on with " << beyond << " rows";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ExitCode::kUsage);
-      EXPECT_NE(std::string(error.what()).find("2147483658 rows at once in 'publish' of layer 2"), std::string::npos) << error.what();
+    const Expanse inbox((beyond + ranks) * 2);
+    const Tensor target(inbox.data(), Dtype::kBF16, {beyond + ranks, 1});
+    std::vector<Segment> send, receive;
+    for (int peer = 0; peer < session()->size(); ++peer) {
+      send.push_back({peer, 2 * peer, 2});
+      receive.push_back({peer, peer, 1});
+      receive.push_back({peer, beyond + peer, 1});
+    }
+    for (const Under under : {Under::kMpi, Under::kMpiPairwise, Under::kWindow, Under::kTwoLevel}) {
+      const std::unique_ptr<Communicator> comm = make(under, kSizes);
+      const Tensor outbox = comm->outbox(OutboxUse::kExchange, Dtype::kBF16, 2 * ranks, 1);
+      for (int64_t row = 0; row < 2 * ranks; ++row) store(outbox, row, 0, payload(Dtype::kBF16, comm->rank(), static_cast<int>(under), row, 0));
+      comm->wait(comm->all_to_all({"far", 0}, outbox, send, target, receive, {}));
+      for (int peer = 0; peer < session()->size(); ++peer) {
+        const auto sent = [&](int64_t i) { return payload(Dtype::kBF16, peer, static_cast<int>(under), 2 * comm->rank() + i, 0); };
+        EXPECT_EQ(load(target, peer, 0), sent(0)) << label(under);
+        EXPECT_EQ(load(target, beyond + peer, 0), sent(1)) << label(under);
+      }
     }
   });
 }
@@ -208,15 +276,85 @@ TEST(Make, ChoosesByNameAndSaysWhy) {
       EXPECT_EQ(made.communicator->size(), session()->size());
       return made.sentence.substr(0, made.sentence.find(':'));
     };
-    EXPECT_EQ(sentence(Transport::kAuto), alone ? "transport SELF" : "transport WINDOW");
+    EXPECT_EQ(sentence(Transport::kMpiPairwise), alone ? "transport SELF" : "transport MPI_PAIRWISE");
+    EXPECT_EQ(sentence(Transport::kTwoLevel), alone ? "transport SELF" : "transport WINDOW") << "one host";
     EXPECT_EQ(sentence(Transport::kWindow), alone ? "transport SELF" : "transport WINDOW");
     EXPECT_EQ(sentence(Transport::kMpi), alone ? "transport SELF" : "transport MPI");
     options.window.room = [] { return int64_t{0}; };
+    EXPECT_EQ(sentence(Transport::kWindow), alone ? "transport SELF" : "transport MPI instead of WINDOW");
     EXPECT_EQ(sentence(Transport::kAuto), alone ? "transport SELF" : "transport MPI instead of WINDOW");
     options.transport = Transport::kSelf;
     if (!alone) {
       EXPECT_THROW(make_communicator(*session(), options), Error);
     }
+  });
+}
+
+// Which transport AUTO takes depends on the machine's mood; that all ranks take one, and say what they measured, does not.
+TEST(Make, AutoMeasuresAndAllRanksTakeTheSame) {
+  if (session()->size() < 2) return;  // nothing is measured
+  on_every_rank([] {
+    TransportOptions options;
+    options.sizes = kSizes;
+    const Made made = make_communicator(*session(), options);
+    std::vector<char> words(1024, 0);
+    std::copy_n(made.sentence.begin(), std::min(made.sentence.size(), words.size()), words.begin());
+    std::vector<char> of_rank_0 = words;
+    made.communicator->broadcast({"sentence", -1}, Tensor(of_rank_0.data(), Dtype::kI32, {256}), 0);
+    EXPECT_EQ(words, of_rank_0) << made.sentence;
+    EXPECT_NE(made.sentence.find("KiB a pair took WINDOW "), std::string::npos) << made.sentence;
+    EXPECT_NE(made.sentence.find(" us, MPI "), std::string::npos) << made.sentence;
+    RandomExchange(*made.communicator, {77}).verify();
+  });
+}
+
+class LinkFileOnDisk {
+ public:
+  explicit LinkFileOnDisk(const LinkFile& file) {
+    if (session()->rank() == 0) write_link_file(path, file);
+  }
+  ~LinkFileOnDisk() {
+    if (session()->rank() == 0) std::filesystem::remove(path);
+  }
+  const std::string path = testing::TempDir() + "comm_mpi_link_" + std::to_string(session()->size()) + ".json";
+};
+
+TEST(Make, WrapsTheTransportInAnEmulatedLink) {
+  on_every_rank([] {
+    const LinkFileOnDisk file({{{1e-6, 1e10}, {2e-6, 1e9}}, 2});
+    TransportOptions options;
+    options.sizes = kSizes;
+    options.transport = Transport::kTwoLevel;
+    options.emulated_link = session()->rank() == 0 || session()->size() == 1 ? file.path : "/nowhere";
+    if (session()->size() == 1) options.emulated_link = "";
+    const Made made = make_communicator(*session(), options);
+    const std::vector<std::string> words = {"transport SELF", "transport WINDOW", "transport TWO_LEVEL: 3 ranks on 2 hosts",
+                                            "transport TWO_LEVEL: 4 ranks on 2 hosts"};
+    EXPECT_EQ(made.sentence.find(words[static_cast<size_t>(session()->size()) - 1]), 0u) << made.sentence;
+    if (session()->size() > 1) {
+      EXPECT_NE(made.sentence.find("; emulated link: 1 us and 10 GB/s within"), std::string::npos) << made.sentence;
+    }
+    RandomExchange(*made.communicator, {78}).verify();
+  });
+}
+
+int64_t on_clock() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+
+// From the first rank's start to the last one's end: a busy machine makes it longer, nothing makes it shorter.
+TEST(EmulatedLink, NeverTakesLessThanTheModelSays) {
+  on_every_rank([] {
+    constexpr LinkModel kModel{{2e-3, 1e8}, {3e-3, 1e7}};
+    const std::unique_ptr<Communicator> comm = make_emulated(kSizes, kModel);
+    const ExchangeKind kind{91, OutboxUse::kExchange, Dtype::kF64, 8, 6, Matrix::kHotRank};
+    std::array<int64_t, 2> times = {-on_clock(), 0};
+    RandomExchange exchange(*comm, kind);
+    comm->wait(exchange.event());
+    times[1] = on_clock();
+    exchange.verify();
+    comm->reduce({"times", -1}, times, Reduction::kMax);
+    std::vector<int64_t> bytes;
+    for (const int64_t rows : exchange.counts()) bytes.push_back(rows * 64);
+    EXPECT_GE(static_cast<double>(times[0] + times[1]) / 1e9, seconds(kModel, pretended_hosts(), bytes) - 1e-6);
   });
 }
 
@@ -233,9 +371,10 @@ TEST(Session, WarnsAndYieldsWithMoreRanksThanCores) {
 // The seed of a run decides the bits, never the transport.
 TEST(Transports, DeliverTheSameBits) {
   on_every_rank([] {
-    for (const Under under : {Under::kMpi, Under::kWindow}) {
+    for (const Under under : {Under::kMpi, Under::kMpiPairwise, Under::kWindow, Under::kTwoLevel}) {
       const std::unique_ptr<Communicator> comm = make(under, kSizes);
-      for (uint64_t seed = 300; seed < 340; ++seed) RandomExchange(*comm, {seed, OutboxUse::kExchange, Dtype::kF64, 3, 40}).verify();
+      for (uint64_t seed = 300; seed < 340; ++seed)
+        RandomExchange(*comm, {seed, OutboxUse::kExchange, Dtype::kF64, 3, 40, static_cast<Matrix>(seed % kMatrices)}).verify();
     }
   });
 }
