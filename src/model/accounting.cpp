@@ -159,12 +159,12 @@ struct RankMemory {
     if (size.moe_blocks > 0) {
       const int64_t sum = a == x ? 0 : T * D * x;
       const int64_t shared = size.m.moe.shared_experts > 0 ? stream : 0;  // their gradient, until it is added
+      const int64_t trip = (rows + tokens_at_experts()) * D * a;          // at the experts, and back home
       const int64_t in_shared = T * size.m.moe.shared_experts * Fe * a;
-      const int64_t in_experts = rows * (D + Fe) * a;
-      const int64_t in_router = T * E * x + rows * D * a + tokens_at_experts() * D * a + 2 * T * D * x;
+      const int64_t in_router = T * E * x + 2 * T * D * x;
       // Gradients of both weights and of the logits; those of the slots, as they come and packed for two products.
-      const int64_t in_mixer = rows * D * a + 4 * T * slots() * x + tokens_at_experts() * D * (x + 3 * a) + T * D * x;
-      largest = std::max(largest, 2 * stream + dropped + sum + shared + std::max({in_shared, in_experts, soft() ? in_mixer : in_router}));
+      const int64_t in_mixer = 4 * T * slots() * x + tokens_at_experts() * D * (x + 2 * a) + T * D * x;
+      largest = std::max(largest, 2 * stream + dropped + sum + shared + trip + std::max({in_shared, rows * Fe * a, soft() ? in_mixer : in_router}));
     }
     return stream + relative_bias() + largest;
   }

@@ -139,6 +139,7 @@ Tensor MoeLayer::send_first(Context& ctx, const Tensor& dy, const Saved& saved, 
 
 // From the arrival of chunk 0 to the gradients of the last chunk's rows, back home.
 void MoeLayer::experts_backward(Context& ctx, const Tensor& dy, const Saved& saved, Trip& trip, Gradients& grads) const {
+  const Arena::Mark mark(ctx.scratch);
   const std::vector<Chunk>& chunks = saved.table.chunks;
   const Experts::Backward work = experts_.begin_backward(ctx, trip.rows());
   for (size_t i = 0; i < chunks.size(); ++i) {
