@@ -96,7 +96,7 @@ TEST(ConfigLoad, WrongTypesAndNumbersOutOfRange) {
 TEST(ConfigLoad, UnknownValueOfAnEnumerationListsTheKnownOnes) {
   EXPECT_EQ(complaint("precision: FP16"), "run.textproto:1:16: precision is \"FP16\" but must be AUTO, F32 or BF16");
   EXPECT_THAT(complaint("precision: 17"), HasSubstr("must be AUTO, F32 or BF16"));
-  EXPECT_THAT(override_complaint({"parallel.transport=PIGEON"}), HasSubstr("transport is \"PIGEON\" but must be AUTO, MPI or WINDOW"));
+  EXPECT_THAT(override_complaint({"parallel.transport=PIGEON"}), HasSubstr("transport is \"PIGEON\" but must be AUTO, MPI, WINDOW, TWO_LEVEL or MPI_PAIRWISE"));
 }
 
 TEST(ConfigLoad, TenThousandNestedBracketsAreOneSentence) {
