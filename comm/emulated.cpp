@@ -114,8 +114,8 @@ class EmulatedCommunicator final : public Communicator {
   double tree(int64_t bytes) const { return std::bit_width(static_cast<unsigned>(size() - 1)) * slowest().seconds(bytes); }
   // Takes both links for a collective and waits for its end.
   void occupy(double seconds);
-  // Sends the stamp of a flight whose payload is on its way.
-  void stamp(Call call, Flight& flight, OutboxUse use);
+  // Sends the stamp of a flight that was issued at `now`.
+  void stamp(Call call, Flight& flight, OutboxUse use, int64_t now);
   // Learns when a flight arrives, and before that when those issued earlier do: the way in serves them in order.
   void time(Flight& flight);
   void complete(Flight& flight);
@@ -168,6 +168,7 @@ Tensor EmulatedCommunicator::outbox(OutboxUse use, Dtype dtype, int64_t rows, in
 Event EmulatedCommunicator::all_to_all(Call call, const Tensor& outbox, std::span<const Segment> send, Tensor inbox, std::span<const Segment> receive,
                                        Event after) {
   wait(after);
+  const int64_t now = clock_->now_ns();
   const Event payload = inner_->all_to_all(call, outbox, send, inbox, receive, {});
   const OutboxUse use = outbox.data() == handed_out_[0] ? OutboxUse::kExchange : OutboxUse::kBucket;
   Flight& flight = next_flight(use);
@@ -181,11 +182,11 @@ Event EmulatedCommunicator::all_to_all(Call call, const Tensor& outbox, std::spa
   std::fill(flight.entering.begin(), flight.entering.end(), 0);
   for (const Segment& segment : send) leaving_[static_cast<size_t>(segment.peer)] += segment.rows * row_bytes;
   for (const Segment& segment : receive) flight.entering[static_cast<size_t>(segment.peer)] += segment.rows * row_bytes;
-  stamp(call, flight, use);
+  stamp(call, flight, use, now);
   return payload;
 }
 
-void EmulatedCommunicator::stamp(Call call, Flight& flight, OutboxUse use) {
+void EmulatedCommunicator::stamp(Call call, Flight& flight, OutboxUse use, int64_t now) {
   double taken = 0;
   stamps_out_.clear();
   stamps_in_.clear();
@@ -197,7 +198,7 @@ void EmulatedCommunicator::stamp(Call call, Flight& flight, OutboxUse use) {
     if (flight.entering[static_cast<size_t>(peer)] > 0) stamps_in_.push_back({peer, peer, 1});
   }
   Stamp mine;
-  mine.begins = std::max(clock_->now_ns(), port_->out_free);
+  mine.begins = std::max(now, port_->out_free);
   mine.ends = mine.begins + to_ns(taken);
   flight.leaves = mine.ends;
   port_->out_free = mine.ends;

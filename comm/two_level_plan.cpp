@@ -172,4 +172,10 @@ std::array<std::vector<int64_t>, 3> two_level_bytes(const HostMap& map, std::spa
   return parts;
 }
 
+double two_level_seconds(const LinkModel& model, std::span<const int> hosts, std::span<const int64_t> bytes) {
+  double sum = 0;
+  for (const std::vector<int64_t>& part : two_level_bytes(HostMap(hosts), bytes)) sum += seconds(model, hosts, part);
+  return sum;
+}
+
 }  // namespace switchyard

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "comm/link_model.h"
 #include "comm/segments.h"
 
 namespace switchyard {
@@ -80,7 +81,11 @@ class Delivery {
 };
 
 // What the three parts of the way move between ranks: bytes [3, P, P] of collect, across and deliver, from `bytes`
-// [P, P]. seconds() of link_model.h of each, added, is what a two-level all_to_all costs.
+// [P, P].
 std::array<std::vector<int64_t>, 3> two_level_bytes(const HostMap& map, std::span<const int64_t> bytes);
+
+// What a two-level all_to_all costs where seconds() of link_model.h is what the flat one does: the three parts one after
+// another.
+double two_level_seconds(const LinkModel& model, std::span<const int> hosts, std::span<const int64_t> bytes);
 
 }  // namespace switchyard

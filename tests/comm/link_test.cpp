@@ -51,6 +51,9 @@ TEST(LinkModel, TwoLevelsCostThreeSmallerTransfers) {
   EXPECT_DOUBLE_EQ(seconds(kModel, hosts, parts[0]), 4e-3);
   EXPECT_DOUBLE_EQ(seconds(kModel, hosts, parts[1]), 45e-3);
   EXPECT_DOUBLE_EQ(seconds(kModel, hosts, parts[2]), 3e-3);
+  EXPECT_DOUBLE_EQ(two_level_seconds(kModel, hosts, bytes), 52e-3) << "more than flat: one carrier a host";
+  const LinkModel slow_start{{1e-6, 1e9}, {5e-3, 1e9}};
+  EXPECT_LT(two_level_seconds(slow_start, hosts, bytes), 0.6 * seconds(slow_start, hosts, bytes)) << "where messages between hosts are dear";
 }
 
 constexpr const char* kGood = R"({"format": "switchyard link 1", "within_host": {"alpha_seconds": 2e-06, "bytes_per_second": 9.5e9},

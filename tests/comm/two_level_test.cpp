@@ -66,7 +66,7 @@ class Cases : public testing::TestWithParam<size_t> {};
 
 TEST_P(Cases, HoldOnEveryGroupingOfRanks) {
   const TransportCase& promise = transport_cases()[GetParam()];
-  for (const std::vector<int>& hosts : groupings()) {
+  for (const std::vector<int>& hosts : {std::vector<int>{0}, {0, 1}, {5, 5, -2}, {0, 1, 0, 1}, {0, 1, 1, 1, 1}, {0, 0, 0, 1, 1, 2, 3, 2}}) {
     for (const int64_t deliver_bytes : {0, 600}) {
       SCOPED_TRACE("hosts " + text(hosts) + ", rounds of " + std::to_string(deliver_bytes) + " bytes");
       run_two_level({hosts, promise.sizes, deliver_bytes}, promise.run);
