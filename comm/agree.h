@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-// The error on which the ranks agreed. Its code is the failing rank's; its sentence begins with "rank r: " where there is
+// The error on which the ranks agreed. Its code is the failing rank's; from agree() its sentence begins with "rank r: " where there is
 // more than one rank. Every rank throws it, so one of them (rank 0) prints it for all.
 class AgreedError : public Error {
  public:
