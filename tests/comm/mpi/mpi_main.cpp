@@ -3,12 +3,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <sys/mman.h>
-
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -16,32 +13,15 @@
 #include "comm/agree.h"
 #include "comm/checked.h"
 #include "comm/emulated.h"
-#include "comm/link_file.h"
 #include "comm/make.h"
 #include "comm/mpi.h"
 #include "comm/two_level.h"
 #include "tests/comm/exchanges.h"
+#include "tests/comm/mpi/mpi_ranks.h"
 #include "tests/comm/transport_cases.h"
 
 namespace switchyard {
 namespace {
-
-// The one session of this program, made by main.
-const MpiSession*& session() {
-  static const MpiSession* the_session = nullptr;
-  return the_session;
-}
-
-// Runs a body that all ranks run. A rank that throws would leave the others waiting: it ends the job.
-template <class Body>
-void on_every_rank(Body body) {
-  try {
-    body();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "rank %d failed in %s: %s\n", session()->rank(), testing::UnitTest::GetInstance()->current_test_info()->name(), error.what());
-    session()->abort(ExitCode::kFailure);
-  }
-}
 
 enum class Under { kMpi, kMpiInPieces, kMpiCountingToThree, kMpiPairwise, kPairwiseInPieces, kWindow, kCheckedWindow, kTwoLevel, kCheckedTwoLevel, kEmulated };
 
@@ -174,7 +154,7 @@ TEST(Mismatch, OfOperationsIsReportedByTheChecker) {
       int64_t value = 0;
       if (comm->rank() == 1) comm->reduce({"norm", 4}, {&value, 1}, Reduction::kSum);
       if (comm->rank() != 1) comm->barrier({"save", -1});
-    } catch (const InternalError& error) {
+    } catch (const Error& error) {
       sentence = error.what();
     }
     for (const char* part : {"rank 1 issues reduce 'norm' of layer 4", "rank 0 issues barrier 'save' of layer -1"}) {
@@ -182,23 +162,6 @@ TEST(Mismatch, OfOperationsIsReportedByTheChecker) {
     }
   });
 }
-
-// Room for more rows than int counts, of which few take memory.
-class Expanse {
- public:
-  explicit Expanse(int64_t bytes) : bytes_(static_cast<size_t>(bytes)) {
-    data_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    check(data_ != MAP_FAILED, "the test has no address space");
-  }
-  ~Expanse() { munmap(data_, bytes_); }
-  Expanse(const Expanse&) = delete;
-  Expanse& operator=(const Expanse&) = delete;
-  void* data() const { return data_; }
-
- private:
-  size_t bytes_;
-  void* data_;
-};
 
 // Every rank sends two rows to every other: the first lands in front, the second behind more rows than int counts.
 TEST(Transports, PlaceRowsBeyondWhatIntCounts) {
@@ -307,17 +270,6 @@ TEST(Make, AutoMeasuresAndAllRanksTakeTheSame) {
     RandomExchange(*made.communicator, {77}).verify();
   });
 }
-
-class LinkFileOnDisk {
- public:
-  explicit LinkFileOnDisk(const LinkFile& file) {
-    if (session()->rank() == 0) write_link_file(path, file);
-  }
-  ~LinkFileOnDisk() {
-    if (session()->rank() == 0) std::filesystem::remove(path);
-  }
-  const std::string path = testing::TempDir() + "comm_mpi_link_" + std::to_string(session()->size()) + ".json";
-};
 
 TEST(Make, WrapsTheTransportInAnEmulatedLink) {
   on_every_rank([] {
