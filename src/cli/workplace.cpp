@@ -27,7 +27,8 @@ Workplace::Workplace(const MpiSession& session, const Config& config, bool check
   Made made = make_communicator(session, {.transport = transport_named(Config::Parallel::Transport_Name(config.parallel().transport())),
                                           .sizes = outbox_sizes(model_options(config), train_options(config), precision(config), session.size()),
                                           .checked = check_collectives,
-                                          .window = {}});
+                                          .window = {},
+                                          .emulated_link = config.parallel().emulated_link()});
   communicator_ = std::move(made.communicator);
   log.info("{} {} of {} {}; {}; {}", session.size(), session.size() == 1 ? "rank" : "ranks", threads_, threads_ == 1 ? "thread" : "threads", arithmetic(config),
            made.sentence);
