@@ -1,6 +1,6 @@
 // Times the whole training step: forward, backward, update, communication.
 //
-//   build/bench/step CONFIG [--set FIELD=VALUE]... [--blocks 3] [--seconds 20] [--turns PATH] [--dump FILE]
+//   build/bench/step CONFIG [--set FIELD=VALUE]... [--blocks 3] [--seconds 20] [--turns PATH] [--dump FILE] [--overlap]
 //   launch/local.sh 2 build/bench/step CONFIG ...
 //
 // After 50 steps (warm-up, and the loss that is compared with others) come timed blocks of whole steps. The router needs
@@ -9,6 +9,8 @@
 // from the process's creation to the end of its first step.
 //
 // --turns PATH takes turns with another program: before block i PATH.ready.i is made and PATH.go.i is waited for, asleep.
+// --overlap adds what the formula of src/moe/README.md needs: seconds of a step, and of one trip of rows on rank 0 the
+// seconds of the experts and the bytes that leave for other ranks.
 // --dump FILE writes the windows of the first 64 steps as int32 [64, windows of a step, S + 1] and does nothing else:
 // what another program needs to train on the same tokens.
 #include <fmt/format.h>
@@ -31,12 +33,13 @@
 namespace switchyard {
 namespace {
 
-constexpr int64_t kWarmUp = 50, kDumpSteps = 64;
+constexpr int64_t kWarmUp = 50, kDumpSteps = 64, kEvents = 1 << 20;
 
 struct Arguments {
   ConfigArguments config;
   int blocks = 3;
   double seconds = 20;
+  bool overlap = false;
   std::string turns, dump;
 };
 
@@ -126,6 +129,33 @@ RouteBook in_turn(const Config& config) {
   return book;
 }
 
+// Means over the trips of rank 0, from a trace of whole steps.
+void add_overlap(const Trace& trace, int chunks, double step_seconds, int64_t steps, nlohmann::ordered_json& line) {
+  double forward = 0, rows_backward = 0, weights = 0, bytes = 0;
+  int64_t forwards = 0, backwards = 0;
+  for (const TraceEvent& event : trace.events()) {
+    const double seconds = 1e-9 * static_cast<double>(event.duration_ns);
+    const std::string_view what = event.name;
+    if (what == "experts") {
+      forward += seconds;
+      ++forwards;
+    } else if (what == "experts backward") {  // two of each chunk, then one of the weights
+      (++backwards % (2 * chunks + 1) == 0 ? weights : rows_backward) += seconds;
+    } else if (what == "dispatch") {
+      bytes += static_cast<double>(event.bytes);
+    }
+  }
+  if (forwards == 0) throw Error(ExitCode::kUsage, "--overlap expects a configuration with experts, but no layer has any");
+  if (trace.dropped_events() > 0) throw Error(ExitCode::kUsage, "--overlap: the trace is full; give fewer --seconds or --blocks");
+  const double trips = static_cast<double>(forwards) / (2 * chunks);
+  line["step_seconds"] = step_seconds;
+  line["trips_of_a_step"] = trips / static_cast<double>(steps);
+  line["experts_seconds"] = forward / trips;
+  line["experts_backward_seconds"] = rows_backward / trips;
+  line["weights_seconds"] = weights / trips;
+  line["way_bytes"] = bytes / trips;
+}
+
 int64_t steps_for(double seconds, double per_step, Communicator& communicator) {
   int64_t steps[1] = {std::max<int64_t>(1, static_cast<int64_t>(seconds / per_step))};
   communicator.reduce({"block", -1}, steps, Reduction::kMin);
@@ -159,6 +189,7 @@ ExitCode bench(const MpiSession& session, const Arguments& arguments) {
   std::vector<double> rates;
   Block all;
   parts.trace.clear();
+  if (arguments.overlap) parts.trace.record(kEvents);
   for (int i = 0; i < arguments.blocks; ++i) {
     wait_for_turn(arguments.turns, i, session.rank());
     const Block block = timed_block(trainer, batches, parts.communicator, steps);
@@ -166,18 +197,28 @@ ExitCode bench(const MpiSession& session, const Arguments& arguments) {
     all.routed += block.routed;
     all.dropped += block.dropped;
     all.seconds += block.seconds;
+    all.steps += block.steps;
   }
   if (session.rank() != 0) return ExitCode::kOk;
   const std::vector<double> in_order = rates;
   std::sort(rates.begin(), rates.end());
-  nlohmann::ordered_json line = {{"config", config_name(arguments.config.path)}, {"precision", Config::Precision_Name(config.precision())}, {"ranks", session.size()},
-                                 {"threads", workplace.threads()},              {"tokens_per_second_min", rates.front()},
-                                 {"tokens_per_second", rates[rates.size() / 2]}, {"tokens_per_second_max", rates.back()},
-                                 {"blocks", in_order},                           {"loss_after_50", loss_after_warm_up},
+  nlohmann::ordered_json line = {{"config", config_name(arguments.config.path)},
+                                 {"precision", Config::Precision_Name(config.precision())},
+                                 {"ranks", session.size()},
+                                 {"threads", workplace.threads()},
+                                 {"tokens_per_second_min", rates.front()},
+                                 {"tokens_per_second", rates[rates.size() / 2]},
+                                 {"tokens_per_second_max", rates.back()},
+                                 {"blocks", in_order},
+                                 {"loss_after_50", loss_after_warm_up},
                                  {"dropped", static_cast<double>(all.dropped) / static_cast<double>(std::max<int64_t>(1, all.routed))},
-                                 {"peak_mib", peak_kib() / 1024},                {"start_up_seconds", start_up}};
+                                 {"peak_mib", peak_kib() / 1024},
+                                 {"start_up_seconds", start_up}};
   for (int kind = 0; kind < kSpanKinds; ++kind) {
     line[std::string(name(static_cast<SpanKind>(kind))) + "_share"] = parts.trace.seconds(static_cast<SpanKind>(kind)) / all.seconds;
+  }
+  if (arguments.overlap) {
+    add_overlap(parts.trace, config.parallel().overlap_chunks(), all.seconds / static_cast<double>(all.steps), all.steps, line);
   }
   fmt::print("{}\n", line.dump());
   return ExitCode::kOk;
@@ -194,6 +235,7 @@ int main(int argc, char** argv) {
   program.add_option("--blocks", arguments.blocks, "Timed blocks")->capture_default_str()->check(CLI::PositiveNumber);
   program.add_option("--seconds", arguments.seconds, "Of a block, about")->capture_default_str()->check(CLI::PositiveNumber);
   program.add_option("--turns", arguments.turns, "Before block i, make PATH.ready.i and sleep until PATH.go.i exists")->type_name("PATH");
+  program.add_flag("--overlap", arguments.overlap, "Seconds and bytes of a trip of rows to the experts and back");
   program.add_option("--dump", arguments.dump, "Write the first windows to this file and stop")->type_name("FILE");
   CLI11_PARSE(program, argc, argv);
   return static_cast<int>(run_on_ranks([&](const MpiSession& session) { return bench(session, arguments); }));
