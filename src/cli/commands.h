@@ -27,6 +27,7 @@ void add_verify(CLI::App& program, Commands& commands);
 void add_generate(CLI::App& program, Commands& commands);
 void add_predict(CLI::App& program, Commands& commands);
 void add_eval(CLI::App& program, Commands& commands);
+void add_profile(CLI::App& program, Commands& commands);
 void add_train(CLI::App& program, Commands& commands);
 
 }  // namespace switchyard

@@ -21,6 +21,7 @@ Commands add_commands(CLI::App& program) {
   add_predict(program, commands);
   add_generate(program, commands);
   add_verify(program, commands);
+  add_profile(program, commands);
   add_report(program, commands);
   add_summary(program, commands);
   add_inspect(program, commands);

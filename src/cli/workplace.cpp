@@ -30,6 +30,7 @@ Workplace::Workplace(const MpiSession& session, const Config& config, bool check
                                           .window = {},
                                           .emulated_link = config.parallel().emulated_link()});
   communicator_ = std::move(made.communicator);
+  transport_ = made.sentence;
   log.info("{} {} of {} {}; {}; {}", session.size(), session.size() == 1 ? "rank" : "ranks", threads_, threads_ == 1 ? "thread" : "threads", arithmetic(config),
            made.sentence);
   if (const auto warning = session.warning()) log.warn("warning: {}", *warning);

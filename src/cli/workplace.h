@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "comm/communicator.h"
 #include "comm/grid.h"
@@ -22,12 +23,14 @@ class Workplace {
 
   Parts parts() { return {*backend_, *communicator_, grid_, trace_}; }
   int threads() const { return threads_; }
+  const std::string& transport() const { return transport_; }  // what was chosen and why
 
  private:
   int threads_;
   std::unique_ptr<Backend> backend_;
   Grid grid_;
   Trace trace_;
+  std::string transport_;
   std::unique_ptr<Communicator> communicator_;
 };
 

@@ -11,7 +11,7 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-const std::vector<std::string> kCommands = {"tokenize", "summary", "train", "eval", "predict", "generate", "verify", "report", "inspect", "doctor"};
+const std::vector<std::string> kCommands = {"tokenize", "summary", "train", "eval", "predict", "generate", "verify", "profile", "report", "inspect", "doctor"};
 
 TEST(CommandLine, HelpNamesEveryCommandAndEveryCommandHasHelp) {
   const Outcome program = run_program({"--help"});
