@@ -64,6 +64,20 @@ expect_code 75 "TERM to launch/hosts.sh"
 grep -q "stopped as asked at step" "$log" || fail "TERM to launch/hosts.sh: the run did not stop as asked"
 expect_nothing_left
 
+# The watchdogs of different hosts hear one another.
+"$hosts_sh" 2 --slots 2 -- "$program" train "$config" --run "$work/hung" --set threads=1 --set eval.every=0 --set train.steps=100000 --set log.every=1 \
+  --set parallel.hang_deadline=3 >"$work/out" 2>"$log" </dev/null &
+started=$!
+has_begun() { [ -s "$work/hung/metrics.jsonl" ]; }
+wait_until "the first step" has_begun
+for pid in $(processes); do
+  tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx OMPI_COMM_WORLD_RANK=3 && kill -STOP "$pid"
+done
+code=0
+wait "$started" || code=$?
+expect_refusal 86 "the ranks hang: rank 3 does not answer" "a stopped rank of the second host"  # and no other
+expect_nothing_left
+
 # Killed: the hosts end with it. Its folder stays, as nobody is there to remove it.
 "$hosts_sh" 2 -- "$program" train "$config" --run "$work/killed" --set threads=1 --set eval.every=0 --set train.steps=100000 --set log.every=1 \
   >"$work/out" 2>"$log" </dev/null &
