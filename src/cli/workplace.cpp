@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "comm/make.h"
 #include "src/config/build.h"
@@ -20,6 +21,11 @@ std::string arithmetic(const Config& config) {
   return cpu_has_fast_bf16() ? "bf16 with f32 masters" : "bf16 with f32 masters (slow: this processor has no bf16 products)";
 }
 
+// 0 means off, so the shortest one is a millisecond.
+std::chrono::milliseconds hang_deadline(const Config& config) {
+  return std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(config.parallel().hang_deadline()));
+}
+
 }  // namespace
 
 Workplace::Workplace(const MpiSession& session, const Config& config, bool check_collectives, spdlog::logger& log)
@@ -31,6 +37,7 @@ Workplace::Workplace(const MpiSession& session, const Config& config, bool check
                                           .emulated_link = config.parallel().emulated_link()});
   communicator_ = std::move(made.communicator);
   transport_ = made.sentence;
+  if (Watchdog* watchdog = session.watchdog()) watchdog->set_deadline(hang_deadline(config));
   log.info("{} {} of {} {}; {}; {}", session.size(), session.size() == 1 ? "rank" : "ranks", threads_, threads_ == 1 ? "thread" : "threads", arithmetic(config),
            made.sentence);
   if (const auto warning = session.warning()) log.warn("warning: {}", *warning);
