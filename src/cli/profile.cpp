@@ -14,6 +14,12 @@ std::vector<int> numbered_hosts(const MpiSession& session) {
   return hosts;
 }
 
+std::vector<int> pretended_hosts(const std::vector<int>& hosts, int per_host) {
+  std::vector<int> pretended = hosts;
+  for (size_t rank = 0; per_host > 0 && rank < hosts.size(); ++rank) pretended[rank] = static_cast<int>(rank) / per_host;
+  return pretended;
+}
+
 void add_profile(CLI::App& program, Commands& commands) {
   CLI::App& command = *program.add_subcommand("profile", "Measure all-to-all exchanges, or where the time of a training step goes; run by mpirun");
   command.require_subcommand(1);

@@ -14,5 +14,7 @@ void add_profile_step(CLI::App& profile, Commands& commands);
 
 // The host of every rank, numbered from 0 in order of their first ranks. Collective.
 std::vector<int> numbered_hosts(const MpiSession& session);
+// The same ranks, `per_host` on each host, one host filled after another; `hosts` itself where that is 0.
+std::vector<int> pretended_hosts(const std::vector<int>& hosts, int per_host);
 
 }  // namespace switchyard

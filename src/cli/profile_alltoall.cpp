@@ -165,6 +165,8 @@ ExitCode profile(const MpiSession& session, const Arguments& arguments) {
   SweepHead head;
   head.program = fmt::format("switchyard {}", kVersion);
   head.hosts = numbered_hosts(session);
+  // Emulated hosts take part like real ones.
+  if (!arguments.emulate.empty()) head.hosts = pretended_hosts(head.hosts, shared_link_file(*control, arguments.emulate).ranks_per_host);
   head.cores = session.host().cores;
   head.link = arguments.link;
   const SweepOptions options = sweep_options(*control, arguments, head.hosts);

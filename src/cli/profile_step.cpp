@@ -116,14 +116,6 @@ double mean_of_ranks(Communicator& control, double mine) {
   return static_cast<double>(nanoseconds[0]) * 1e-9 / control.size();
 }
 
-std::vector<int> what_if_hosts(const Arguments& arguments, const LinkFile& file, const std::vector<int>& hosts) {
-  const int per_host = arguments.ranks_per_host > 0 ? arguments.ranks_per_host : file.ranks_per_host;
-  if (per_host == 0) return hosts;
-  std::vector<int> pretended;
-  for (int rank = 0; rank < static_cast<int>(hosts.size()); ++rank) pretended.push_back(rank / per_host);
-  return pretended;
-}
-
 ExitCode profile(const MpiSession& session, const Arguments& arguments) {
   const auto control = make_control(session);
   const Config asked = shared_config(*control, arguments.config);
@@ -152,7 +144,7 @@ ExitCode profile(const MpiSession& session, const Arguments& arguments) {
   head.warm_up = arguments.warm_up;
   head.measured_seconds = mean_of_ranks(*control, seconds);
   head.link = arguments.link;
-  head.link_hosts = link ? what_if_hosts(arguments, *link, head.hosts) : head.hosts;
+  head.link_hosts = pretended_hosts(head.hosts, arguments.ranks_per_host > 0 || !link ? arguments.ranks_per_host : link->ranks_per_host);
   const std::vector<Timeline> timelines = gather_timelines(*control, mine, clock_offset(*control, watched.inner.trace));
   if (arguments.overhead > 0) head.overhead = watching_costs(watched, arguments.steps, arguments.overhead);
   agree_on(*control, kCall, [&] {

@@ -103,7 +103,7 @@ std::string sweep_text(const SweepHead& head, const SweepOptions& options, const
     const WireBytes wire = wire_bytes(row.traffic, head.hosts);
     const std::string wrong = options.check > 0 ? std::to_string(row.wrong) : "N/A";
     text +=
-        fmt::format("  {:>11} {:>11} {:>8}  {:<16} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.2f} {:>7.2f} {:>7.2f} {:>7.2f} {:>6.2f} {:>9.2f} {:>7}",
+        fmt::format("  {:>11} {:>11} {:>8}  {:<16} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>6.2f} {:>9.2f} {:>7}",
                     row.traffic.largest(), row.pair_bytes, name(row.pairs), row.transport, micro(row.time.min), micro(row.time.p50), micro(row.time.p95),
                     micro(row.time.p99), micro(row.time.max), row.algorithm_bandwidth(), row.bus_bandwidth(), gigabytes_per_second(wire.within, row.time.p50),
                     gigabytes_per_second(wire.between, row.time.p50), wire.imbalance, micro(row.straggler_wait), wrong);

@@ -106,6 +106,14 @@ TEST_F(Program, SweepOverAnEmulatedLinkTakesAtLeastItsTimeAndWritesALinkFile) {
   const LinkFile fitted = read_link_file(path("fit.json"));
   EXPECT_LE(fitted.model.within_host.bytes_per_second, 1e9);
   EXPECT_EQ(fitted.model.between_hosts.bytes_per_second, fitted.model.within_host.bytes_per_second) << "not measured: as the other kind";
+
+  write_link_file(path("emulated.json"), {{{2e-3, 1e8}, {3e-3, 5e7}}, 1});
+  const Outcome far = run(2, "alltoall --transport MPI --sizes 64KiB --iterations 3 --json" + files);
+  ASSERT_EQ(far.code, 0) << far.err;
+  const json row = json::parse(far.out)["results"][0];
+  EXPECT_NEAR(row["predicted_us"].get<double>(), 3e3 + 65536 / 50.0, 0.01) << "each rank is a host";
+  EXPECT_GE(row["time_us"]["min"].get<double>(), 0.99 * row["predicted_us"].get<double>());
+  EXPECT_GT(row["wire_between_bw"].get<double>(), 0);
 }
 
 TEST_F(Program, SweepTakesAMatrixAndPrintsCsvOrText) {
