@@ -50,7 +50,7 @@ void CpuBackend::norm_backward(Target dx, Target dscale, Target dbias, const Ten
   const bool has_bias = dbias.tensor.exists();
   if (has_bias) check_vector(dbias.tensor, Dtype::kF32, width, "norm_backward: expected dbias [D], exact");
   const int64_t bytes = 2 * blocks * width * static_cast<int64_t>(sizeof(float));
-  if (shared_.bytes() < bytes) shared_ = Buffer(bytes);
+  grow(shared_, bytes);
   auto* parts = static_cast<float*>(shared_.data());  // [2, blocks, width]
   team_.run_pieces(n, kBlockRows, [&](int64_t first, int64_t rows, int) {
     NormRows args = rows_of(x, scale, norm, rows);

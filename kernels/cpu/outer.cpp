@@ -79,7 +79,7 @@ void CpuBackend::run_outer(std::span<const OuterGroup> groups) {
       for (const bool add : {false, true}) scratch = std::max(scratch, engine_.find({c.layout->dtype, Dtype::kF32, m, k, c.layout->n, add}).scratch_bytes());
     }
   }
-  if (shared_.bytes() < shared) shared_ = Buffer(shared);
+  grow(shared_, shared);
   team_.reserve(kOuterRows * (kChunkBytes + 64 * size_of(Dtype::kF32)) + scratch);
   int64_t pieces = 0;
   for (const OuterChunk& c : chunks_) pieces = std::max(pieces, divide_up(c.layout->n, kPackColumns));

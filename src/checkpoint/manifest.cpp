@@ -118,6 +118,7 @@ StateInfo read_info(const ordered_json& value) {
   info.seed = members.word("seed");
   info.config = members.text("config");
   info.precision = members.text("precision");
+  if (members.has("tokenizer")) info.tokenizer = members.hex("tokenizer", 32);
   info.code = members.text("code");
   info.ranks = static_cast<int>(std::min<int64_t>(members.count("ranks"), std::numeric_limits<int>::max()));
   members.finish();
@@ -200,6 +201,7 @@ std::string render_manifest(const Manifest& manifest) {
   try {
     ordered_json run = {{"step", info.step},     {"cursor", info.cursor},       {"skips", info.skips}, {"tokens", info.tokens}, {"seed", info.seed},
                         {"config", info.config}, {"precision", info.precision}, {"code", info.code},   {"ranks", info.ranks}};
+    if (!info.tokenizer.empty()) run["tokenizer"] = info.tokenizer;
     if (info.best.step > 0) run["best"] = {{"step", info.best.step}, {"loss", info.best.loss}, {"since", info.best.since}};
     std::string text = fmt::format("{{\n\"format\": \"{}\",\n\"version\": {},\n\"run\": {},\n\"state_digest\": \"{}\",\n\"files\": [", kFormat, kFormatVersion,
                                    run.dump(), manifest.state_digest);

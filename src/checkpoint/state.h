@@ -63,6 +63,7 @@ struct StateInfo {
   uint64_t seed = 0;
   std::string config;     // resolved configuration, text format
   std::string precision;  // resolved: "F32" or "BF16"
+  std::string tokenizer;  // digest of the data's tokenizer, 32 hexadecimal digits; empty: unknown
   std::string code;       // version of the program that wrote it
   int ranks = 0;          // that wrote it; for information only
 

@@ -63,6 +63,7 @@ void print_json(const FoundCheckpoint& checkpoint, const std::string& verified) 
                                  {"tokens", info.tokens},
                                  {"seed", info.seed},
                                  {"precision", info.precision},
+                                 {"tokenizer", info.tokenizer},
                                  {"code", info.code},
                                  {"ranks", info.ranks},
                                  {"parameters", totals.parameters},

@@ -21,6 +21,14 @@ RunData::RunData(const Config& config) {
   validate_vocabulary(config, tokenizer().vocabulary());
 }
 
+void RunData::expect_tokenizer(const std::string& digest, const std::string& run) const {
+  const std::string own = tokenizer().digest().hex();
+  if (digest.empty() || digest == own) return;
+  throw Error(ExitCode::kData, fmt::format("{} was trained with a tokenizer of digest {}, that of data.corpus has {}; name the data that it was trained on, or "
+                                           "start a new run",
+                                           run, digest, own));
+}
+
 std::unique_ptr<BatchSource> RunData::train(const Config& config) const {
   if (!labelled_.train) return std::make_unique<Batches>(*text_.train, batch_options(config));
   return std::make_unique<LabelledBatches>(*labelled_.train, tokenizer().end_of_document(), batch_options(config));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "src/config/config.pb.h"
@@ -21,6 +22,10 @@ class RunData {
 
   const Tokenizer& tokenizer() const { return labelled_.tokenizer ? *labelled_.tokenizer : *text_.tokenizer; }
   const Labels& labels() const { return labelled_.labels; }  // of a classifier's data
+
+  // Throws Error(kData) unless the tokenizer has this digest (Tokenizer::digest().hex()), with which `run` was trained.
+  // Empty: anything is right.
+  void expect_tokenizer(const std::string& digest, const std::string& run) const;
 
   // What these give refers to the data, which must outlive it.
   std::unique_ptr<BatchSource> train(const Config& config) const;

@@ -26,10 +26,16 @@ struct Arguments {
   bool resume = false, check_collectives = false;
 };
 
-// The configuration that the run works with: resolved, and on resuming settled by what the checkpoint was made with.
-Config settle(Communicator& control, const Config& asked, const Arguments& arguments, const std::string& run) {
+// What the run works with: the configuration, resolved, and on resuming settled by what the checkpoint was made with; the
+// tokenizer that the checkpoint was made with, if there is one.
+struct Settled {
+  Config config;
+  std::string tokenizer;
+};
+
+Settled settle(Communicator& control, const Config& asked, const Arguments& arguments, const std::string& run) {
   const bool fast = fast_bf16(control, asked);
-  std::string text;
+  std::string text, tokenizer;
   agree_on(control, {"configuration", -1}, [&] {
     if (control.rank() != 0) return;
     std::vector<std::string> passed_over;  // load_checkpoint tells of them
@@ -38,8 +44,9 @@ Config settle(Communicator& control, const Config& asked, const Arguments& argum
         checkpoint ? resume_config(parse_config(checkpoint->manifest.info.config, checkpoint->directory), asked) : resolve_config(asked, fast);
     validate(config, control.size());
     text = print_config(config);
+    if (checkpoint) tokenizer = checkpoint->manifest.info.tokenizer;
   });
-  return parse_config(shared_text(control, text), "the resolved configuration");
+  return {parse_config(shared_text(control, text), "the resolved configuration"), shared_text(control, tokenizer)};
 }
 
 Trainer::Options trainer_options(const Config& config) {
@@ -75,6 +82,7 @@ RunOptions run_options(const Config& config, const std::string& run, const RunDa
   options.info.seed = config.seed();
   options.info.config = print_config(config);
   options.info.precision = Config::Precision_Name(config.precision());
+  options.info.tokenizer = data.tokenizer().digest().hex();
   options.info.code = fmt::format("switchyard {}", kVersion);
   options.info.ranks = ranks;
   return options;
@@ -90,10 +98,14 @@ ExitCode train(const MpiSession& session, const Arguments& arguments, const std:
   const Config asked = shared_config(*control, arguments.config);
   const std::string run = arguments.run.empty() ? "runs/" + config_name(arguments.config.path) : arguments.run;
   const auto directory = open_run(*control, run, arguments.resume);
-  const Config config = settle(*control, asked, arguments, run);
+  const Settled settled = settle(*control, asked, arguments, run);
+  const Config& config = settled.config;
   const Log log = make_log(session.rank());
   RunData data;
-  agree_on(*control, {"data", -1}, [&] { data = RunData(config); });
+  agree_on(*control, {"data", -1}, [&] {
+    data = RunData(config);
+    data.expect_tokenizer(settled.tokenizer, run);
+  });
 
   Workplace workplace(session, config, arguments.check_collectives, *log);
   log->info("configuration:\n{}", print_config(config));

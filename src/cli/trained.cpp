@@ -14,9 +14,9 @@
 namespace switchyard {
 namespace {
 
-// The directory whose newest checkpoint is to be used, and the run's configuration with the overrides.
+// The directory whose newest checkpoint is to be used, the run's configuration with the overrides, and its tokenizer's digest.
 struct Choice {
-  std::string directory, config;
+  std::string directory, config, tokenizer;
 };
 
 Choice choose(const std::string& run, const std::vector<std::string>& overrides, Drops drops, int ranks) {
@@ -31,7 +31,7 @@ Choice choose(const std::string& run, const std::vector<std::string>& overrides,
   Config::Model::Moe& moe = *config.mutable_model()->mutable_moe();
   if (drops == Drops::kNone && moe.router() != Config::Model::Moe::EXPERT_CHOICE) moe.set_eval_capacity_factor(0);
   validate(config, ranks);
-  return {has_best && (config.checkpoint().keep_best() || !has_own) ? best : run, print_config(config)};
+  return {has_best && (config.checkpoint().keep_best() || !has_own) ? best : run, print_config(config), checkpoint->manifest.info.tokenizer};
 }
 
 }  // namespace
@@ -42,10 +42,13 @@ Trained load_trained(const MpiSession& session, const std::string& run, const st
   agree_on(*control, {"configuration", -1}, [&] {
     if (control->rank() == 0) choice = choose(run, overrides, drops, control->size());
   });
-  choice = {shared_text(*control, choice.directory), shared_text(*control, choice.config)};
+  choice = {shared_text(*control, choice.directory), shared_text(*control, choice.config), shared_text(*control, choice.tokenizer)};
   Trained trained;
   trained.config = parse_config(choice.config, "the run's configuration");
-  agree_on(*control, {"data", -1}, [&] { trained.data = RunData(trained.config); });
+  agree_on(*control, {"data", -1}, [&] {
+    trained.data = RunData(trained.config);
+    trained.data.expect_tokenizer(choice.tokenizer, run);
+  });
   trained.workplace = std::make_unique<Workplace>(session, trained.config, false, log);
   const Parts parts = trained.workplace->parts();
   trained.runtime =

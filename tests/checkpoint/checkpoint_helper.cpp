@@ -84,6 +84,7 @@ StateInfo test_info(int64_t step) {
   info.seed = 0xffffffffffffffffu;
   info.config = "model { width: 8 }  # \"quoted\" \\ and\nlines\n";
   info.precision = "F32";
+  info.tokenizer = "0123456789abcdef0123456789abcdef";
   info.code = "0.1.0";
   return info;
 }

@@ -135,6 +135,29 @@ TEST(Predict, RefusesALanguageModel) {
   EXPECT_EQ(run_program({"predict", folder.path("missing"), "--text", "x"}).code, 74);
 }
 
+TEST(Train, ARunKeepsTheTokenizerItWasTrainedWith) {
+  const Folder folder;
+  std::string table;
+  for (int i = 0; i < 40; ++i) table += std::string(i % 2 == 0 ? "even" : "odd") + "\tnumber " + std::to_string(i) + "\n";
+  const std::string texts = folder.write("texts.tsv", table), data = folder.path("data");
+  const auto tokenize = [&](const std::string& tokenizer) {
+    std::filesystem::remove_all(data);
+    const Outcome outcome = run_program({"tokenize", "--labelled", texts, "--tokenizer", tokenizer, "--output", data});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  };
+  const auto train = [&](const std::string& epochs) {
+    return run_program({"train", shipped_config("classify_tiny"), "--run", folder.path("run"), "--resume", "--set", "data.corpus=" + data, "--set",
+                        "model.classifier.classes=2", "--set", "threads=1", "--set", "model.vocabulary=264", "--set", "train.epochs=" + epochs});
+  };
+  tokenize("bytes");
+  const Outcome first = train("1");
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_EQ(train("2").code, 0) << "the same tokenizer goes on";
+  tokenize("words");
+  const Outcome resumed = train("3"), predicted = run_program({"predict", folder.path("run"), "--text", "number 7"});
+  for (const Outcome& outcome : {resumed, predicted}) EXPECT_THAT(expect_refusal(outcome, 65), HasSubstr("was trained with a tokenizer of digest"));
+}
+
 TEST(Train, TheClassesAreThoseOfTheData) {
   const Folder folder;
   const Outcome outcome = run_program({"train", shipped_config("classify_tiny"), "--run", folder.path("run"), "--set", "model.classifier.classes=5"});
