@@ -120,7 +120,7 @@ struct NamedCase {
 };
 void PrintTo(const NamedCase& named, std::ostream* stream) { *stream << named.name; }
 
-// 600 tokens on few experts: blocks of more than a panel.
+// 600 tokens on few experts: blocks of more than a panel. Ranks without experts.
 Case usual(Precision precision) {
   Case c;
   c.backend = [] { return make_cpu_backend(1); };
@@ -128,7 +128,7 @@ Case usual(Precision precision) {
   c.shape = {.width = 24, .feed_forward = 40, .bias = true, .initializer_scale = 0.1};
   c.lanes = 4;
   c.tokens = 600;
-  c.options.experts = 4;
+  c.options.experts = 2;
   c.options.z_loss = 0.03;
   c.options.balance_loss = 0.2;
   c.options.expert_dropout = 0.2;
@@ -144,10 +144,11 @@ std::vector<NamedCase> cases() {
     };
     add("Usual").accumulate = 2;
     Case& uneven = add("UnevenExpertsDropless");  // 5 on 2, 3 and 4 ranks; most tokens to one of them
+    uneven.tokens = 800;
     uneven.options.experts = 5;
     uneven.options.capacity_factor = 0;
-    uneven.weight_scale = [](const std::string& name, int64_t row, int64_t) { return name == "moe.router.weight" && row == 2 ? 3.0 : 0.5; };
-    Case& few = add("OneExpertGated");  // ranks without experts
+    uneven.weight_scale = [](const std::string& name, int64_t row, int64_t) { return name == "moe.router.weight" && row == 2 ? 30.0 : 0.5; };
+    Case& few = add("OneExpertGated");
     few.shape.activation = Activation::kGelu;
     few.shape.gated = true;
     few.options.experts = 1;
@@ -156,6 +157,8 @@ std::vector<NamedCase> cases() {
     empty.lanes = 3;
     empty.mask = [](int lane, int64_t) { return lane == 1 ? 0 : 1; };
     Case& top2 = add("Top2SharedExperts");
+    top2.options.experts = 4;
+    top2.options.capacity_factor = 0;
     top2.options.top_k = 2;
     top2.options.shared_experts = 2;
     top2.options.feed_forward = 0;
@@ -172,6 +175,8 @@ class OverlapCase : public testing::TestWithParam<NamedCase> {};
 TEST_P(OverlapCase, BitsDoNotDependOnTheNumberOfChunks) {
   Case c = GetParam().c;
   const Result whole = run_step(c, 1);
+  const std::vector<double>& counts = whole.at("counts 0 0");  // requested, then kept
+  EXPECT_GT(*std::max_element(counts.begin() + c.options.experts, counts.end()), kRowPanel) << "no rows of an expert would be cut";
   for (const int chunks : {1, 2, 4}) {
     c.options.overlap_chunks = chunks;
     for (const int ranks : {1, 2, 3, 4}) {
