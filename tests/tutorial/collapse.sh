@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Collapse shown and cured: collapse.sh PROGRAM [FOLDER]
 #
-# Trains the same small model twice at a learning rate that drives routers into a corner: without balance loss, where an
-# alarm must fire and the report must show it, and with it, where none may. FOLDER keeps the runs and the page.
+# Trains the same small model twice: without balance loss, where an alarm must fire and the report must show it, and with
+# it, where none may. FOLDER keeps the runs and the page.
 set -eu
 program=$(realpath "${1:?expected the path of the program}")
 here=$(realpath "$(dirname "$0")/../..")
@@ -15,8 +15,8 @@ mkdir -p "$work"
 failed=0
 for run in without:0 with:0.01; do
   name=${run%:*}
-  "$program" train "$here/configs/lm_tiny.textproto" --run "$work/$name" --set threads=2 --set train.steps=150 --set optimizer.learning_rate=0.01 \
-    --set log.alarm_unused_steps=20 --set "model.moe.balance_loss=${run#*:}" >"$work/$name.log" 2>&1 || { tail -n 3 "$work/$name.log" >&2; exit 1; }
+  "$program" train "$here/configs/lm_tiny.textproto" --run "$work/$name" --set threads=2 --set train.steps=150 \
+    --set model.moe.capacity_factor=1.25 --set log.alarm_unused_steps=50 --set "model.moe.balance_loss=${run#*:}" >"$work/$name.log" 2>&1 || { tail -n 3 "$work/$name.log" >&2; exit 1; }
   alarms=$(grep -c 'MoE layer' "$work/$name.log" || true)
   echo "$name balance loss: $alarms alarms"
   grep 'MoE layer' "$work/$name.log" | sed 's/^/  /' || true
