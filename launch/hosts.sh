@@ -59,16 +59,8 @@ cleanup() {
   rm -rf "$place"
 }
 trap cleanup EXIT
-mpirun='' repeater='' asked=0
-# mpirun loses a signal while it starts: repeat it for as long as it lives. USR1 means: finish the step, save, leave with 75.
-ask() {
-  asked=1 again=1
-  if [ -n "$mpirun" ] && [ -z "$repeater" ]; then
-    (while kill -USR1 "$mpirun" 2>/dev/null; do sleep 0.5; done) </dev/null >/dev/null 2>&1 &
-    repeater=$!
-  fi
-}
-trap ask TERM INT HUP USR1
+. "$(dirname "$0")/attend.sh"
+trap ask USR1
 
 # start_keeper NAME: a process in namespaces of its own that does nothing but collect its dead children; its number in $keeper.
 start_keeper() {
@@ -136,20 +128,10 @@ command=("$@")
 case $1 in mpirun | */mpirun) ;; *) command=(mpirun -np $((hosts * slots)) --map-by "ppr:$slots:node" "$@") ;; esac
 
 setpriv --pdeathsig KILL setsid nsenter --target "$switch" --net --uts -- "${command[@]}" <&0 &
-mpirun=$!
-[ "$asked" = 0 ] || ask
-again=1
-while [ "$again" = 1 ]; do
-  again=0
-  wait "$mpirun"
-  code=$?
-done
-[ -z "$repeater" ] || kill "$repeater" 2>/dev/null
+attend $!
 if [ -n "$traffic" ]; then
   for ((i = 1; i <= hosts; ++i)); do
     echo "host$i $(sent "host$i" link0) $(sent switch "port$i")"
   done >"$traffic" || exit 74
 fi
-# Asked to stop before anybody could listen: nothing was lost.
-if [ "$asked" = 1 ] && [ "$code" = 138 ]; then code=75; fi
 exit "$code"

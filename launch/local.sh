@@ -15,16 +15,7 @@ shift
 [ $# -gt 0 ] || { echo "local: expected a command after the number of ranks; usage: launch/local.sh N COMMAND..." >&2; exit 2; }
 command -v mpirun >/dev/null || { echo "local: mpirun is not installed; run launch/install.sh" >&2; exit 1; }
 
-# mpirun loses the signal, or dies of it, while it is still starting: repeat it for as long as mpirun lives.
-mpirun='' repeater='' asked=0
-ask() {
-  asked=1 again=1
-  if [ -n "$mpirun" ] && [ -z "$repeater" ]; then
-    (while kill -USR1 "$mpirun" 2>/dev/null; do sleep 0.5; done) </dev/null >/dev/null 2>&1 &
-    repeater=$!
-  fi
-}
-trap ask TERM INT HUP
+. "$(dirname "$0")/attend.sh"
 
 if [ "$(id -u)" = 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -47,21 +38,6 @@ setsid mpirun -np "$ranks" --bind-to none --oversubscribe \
   --mca pml ob1 --mca btl self,vader \
   --mca orte_abort_on_non_zero_status 1 --mca odls_base_sigkill_timeout 0 \
   "${places[@]}" "$@" <&0 &
-mpirun=$!
-[ "$asked" = 0 ] || ask
-
-# A trapped signal ends wait early: wait again, which also gives the code of a process that has ended meanwhile.
-again=1
-while [ "$again" = 1 ]; do
-  again=0
-  wait "$mpirun"
-  code=$?
-done
-[ -z "$repeater" ] || kill "$repeater" 2>/dev/null
+attend $!
 rm -rf "$session" ${shared:+"$shared"}
-
-# Asked to stop before anybody could listen: nothing was lost, and --resume goes on from the last checkpoint.
-if [ "$asked" = 1 ] && [ "$code" = 138 ]; then
-  code=75
-fi
 exit "$code"

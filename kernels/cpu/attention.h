@@ -39,6 +39,17 @@ inline HeadRows head_rows(const Tensor& x, int64_t first_row, int64_t rows, int6
   return {address(x, first_row, column), x.dtype(), x.row_stride(), rows};
 }
 
+// What the queries of head h of sequence b see from query `first` on, of `keys` keys.
+inline Sights sights_of(const AttentionInputs& in, const AttentionShape& s, int64_t b, int64_t h, int64_t first, int64_t keys) {
+  return {.keys = keys,
+          .causal = s.causal,
+          .first_position = s.first_position + first,
+          .scale = static_cast<float>(s.scale),
+          .mask = in.mask.exists() ? in.mask.get<int32_t>() + b * s.keys : nullptr,
+          .bias = in.bias.exists() ? in.bias.get<float>() + (h * s.queries + first) * s.keys : nullptr,
+          .bias_stride = s.keys};
+}
+
 // Calls f(b, h, thread) for every head of every sequence.
 template <class F>
 void for_heads(Team& team, const AttentionShape& s, bool sequences_in_order, F f) {

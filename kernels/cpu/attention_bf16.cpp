@@ -60,14 +60,8 @@ void forward_tile(const Loops& loops, const ForwardPlan& plan, const ForwardTile
   rows.p = at.p;
   rows.dtype = Dtype::kBF16;
   rows.rows = t.tile.queries;
-  rows.keys = t.tile.keys;
   rows.padded_keys = rows.stride = t.tile.padded_keys;
-  rows.causal = s.causal;
-  rows.first_position = s.first_position + t.tile.first;
-  rows.scale = static_cast<float>(s.scale);
-  rows.mask = plan.in.mask.exists() ? plan.in.mask.get<int32_t>() + b * s.keys : nullptr;
-  rows.bias = plan.in.bias.exists() ? plan.in.bias.get<float>() + (h * s.queries + t.tile.first) * s.keys : nullptr;
-  rows.bias_stride = s.keys;
+  rows.sights = sights_of(plan.in, s, b, h, t.tile.first, t.tile.keys);
   rows.inverse = at.inverse;
   rows.log_sum_exp = log_sum_exp + (b * s.heads + h) * s.queries + t.tile.first;
   loops.softmax_rows(rows);

@@ -123,7 +123,6 @@ class HeadBackward {
     g.dp = at_.dp;
     g.p = at_.p;
     g.ds = at_.ds;
-    g.dtype = Dtype::kBF16;
     g.keys = t.tile.keys;
     g.padded_keys = t.tile.padded_keys;
     g.queries = t.tile.queries;

@@ -89,29 +89,34 @@ struct NormRows {
   float* dbias;   // or null
 };
 
-// Scores of a tile of queries against keys, s [rows, stride], become unnormalised probabilities p [rows, stride].
-struct SoftmaxRows {
-  float* s;
-  void* p;  // F32: may be s
-  Dtype dtype;
-  int64_t rows, keys, padded_keys, stride;  // columns from a row's last visible key to padded_keys become 0
+// What a run of queries sees of the keys of its head.
+struct Sights {
+  int64_t keys;  // visible ones end before it
   bool causal;
   int64_t first_position;  // of row 0
   float scale;
   const int32_t* mask;  // [keys], or null
   const float* bias;    // row 0's, or null
   int64_t bias_stride;
+};
+
+// Scores of a tile of queries against keys, s [rows, stride], become unnormalised probabilities p [rows, stride].
+struct SoftmaxRows {
+  float* s;
+  void* p;  // F32: may be s
+  Dtype dtype;
+  int64_t rows, padded_keys, stride;  // columns from a row's last visible key to padded_keys become 0
+  Sights sights;
   float* inverse;      // [rows]: 1 / sum, 0 where nothing is visible
   float* log_sum_exp;  // [rows]
 };
 
-// The same transposed, for backward: rows are keys, columns are the tile's queries.
+// The same transposed, for backward in BF16: rows are keys, columns are the tile's queries.
 struct SoftmaxGradient {
-  const float* s;  // [keys, queries]: scores before scaling
-  float* dp;       // [keys, queries]: gradient of the probabilities; becomes that of the scores where keep_ds
-  void* p;         // [keys, queries]; F32: may be s
-  void* ds;        // [keys, queries]; F32: may be dp
-  Dtype dtype;
+  const float* s;                                      // [keys, queries]: scores before scaling
+  float* dp;                                           // [keys, queries]: gradient of the probabilities; becomes that of the scores where keep_ds
+  void* p;                                             // [keys, queries] BF16
+  void* ds;                                            // [keys, queries] BF16
   int64_t keys, padded_keys, queries, padded_queries;  // rows and columns beyond become 0
   bool causal, keep_ds;
   int64_t first_position;  // of column 0
@@ -124,15 +129,10 @@ struct SoftmaxGradient {
 
 // The same by rows of queries, F32: s becomes the probabilities, dp the gradient of the scores.
 struct SoftmaxGradientRows {
-  float* s;                                    // [queries, stride]: scores before scaling
-  float* dp;                                   // [queries, stride]: gradient of the probabilities
-  int64_t queries, keys, padded_keys, stride;  // columns from keys to padded_keys become 0
-  bool causal;
-  int64_t first_position;  // of row 0
-  float scale;
-  const int32_t* mask;  // [keys], or null
-  const float* bias;    // row 0's, or null
-  int64_t bias_stride;
+  float* s;                              // [queries, stride]: scores before scaling
+  float* dp;                             // [queries, stride]: gradient of the probabilities
+  int64_t queries, padded_keys, stride;  // columns from a row's last visible key to padded_keys become 0
+  Sights sights;
   const float* log_sum_exp;  // [queries]
   const float* center;       // [queries]: <do, o>
 };

@@ -28,17 +28,18 @@ struct Sight {
     return score + (here(i) == kLanes ? load(bias + i, Full{}) : load(bias + i, here(i)));
   }
 };
-inline Sight sight(int64_t row, bool causal, int64_t first_position, int64_t keys, const int32_t* mask, const float* bias, int64_t bias_stride) {
-  const int64_t last = first_position + row + 1;
-  return {causal && last < keys ? (last < 0 ? 0 : last) : keys, keys, mask, bias == nullptr ? nullptr : bias + row * bias_stride};
+inline Sight sight_of(const Sights& all, int64_t row) {
+  const int64_t last = all.first_position + row + 1;
+  const int64_t visible = all.causal && last < all.keys ? (last < 0 ? 0 : last) : all.keys;
+  return {visible, all.keys, all.mask, all.bias == nullptr ? nullptr : all.bias + row * all.bias_stride};
 }
 
 template <class T>
 inline void softmax_row(const SoftmaxRows& args, int64_t r) {
-  const Vec hidden = broadcast(-__builtin_inff()), scale = broadcast(args.scale);
+  const Vec hidden = broadcast(-__builtin_inff()), scale = broadcast(args.sights.scale);
   float* s = args.s + r * args.stride;
   T* p = at<T>(args.p, r * args.stride);
-  const Sight seen = sight(r, args.causal, args.first_position, args.keys, args.mask, args.bias, args.bias_stride);
+  const Sight seen = sight_of(args.sights, r);
   const int64_t open = seen.open(), end = seen.end();
   const auto score = [&](int64_t i) { return seen.hide(seen.biased(load(s + i, Full{}) * scale, i), i, hidden); };
   Vec tops = hidden;
@@ -68,7 +69,6 @@ inline void softmax_rows(const SoftmaxRows& args) {
 }
 
 // Row j: p = exp(scale s + bias - log_sum_exp), ds = p (dp - center), 0 where key j is not visible to the query.
-template <class T>
 inline void softmax_gradient_row(const SoftmaxGradient& args, int64_t j) {
   const int64_t n = args.padded_queries, at_row = j * n;
   const bool counts = j < args.keys && (args.mask == nullptr || args.mask[j] != 0);
@@ -76,8 +76,8 @@ inline void softmax_gradient_row(const SoftmaxGradient& args, int64_t j) {
   if (first < 0) first = 0;
   if (!counts || first > args.queries) first = args.queries;
   const auto clear = [&](int64_t i) {
-    store(at<T>(args.p, at_row + i), zeros(), Full{});
-    store(at<T>(args.ds, at_row + i), zeros(), Full{});
+    store(at<BFloat16>(args.p, at_row + i), zeros(), Full{});
+    store(at<BFloat16>(args.ds, at_row + i), zeros(), Full{});
     if (args.keep_ds) store(args.dp + at_row + i, zeros(), Full{});
   };
   int64_t i = 0;
@@ -90,25 +90,23 @@ inline void softmax_gradient_row(const SoftmaxGradient& args, int64_t j) {
     const Mask real = less_signed(iota(), broadcast_int(static_cast<int32_t>(args.queries - i)));
     p = select(real, select(seen, p, zeros()), zeros());
     const Vec ds = select(real, select(seen, p * (load(args.dp + at_row + i, Full{}) - load(args.center + i, Full{})), zeros()), zeros());
-    store(at<T>(args.p, at_row + i), p, Full{});
-    store(at<T>(args.ds, at_row + i), ds, Full{});
+    store(at<BFloat16>(args.p, at_row + i), p, Full{});
+    store(at<BFloat16>(args.ds, at_row + i), ds, Full{});
     if (args.keep_ds) store(args.dp + at_row + i, ds, Full{});
   }
   for (; i < n; i += kLanes) clear(i);
 }
 
 inline void softmax_gradient(const SoftmaxGradient& args) {
-  with_type(args.dtype, [&]<class T>() {
-    for (int64_t j = 0; j < args.padded_keys; ++j) softmax_gradient_row<T>(args, j);
-  });
+  for (int64_t j = 0; j < args.padded_keys; ++j) softmax_gradient_row(args, j);
 }
 
 // Row r: p = exp(scale s + bias - log_sum_exp), ds = p (dp - center), 0 where the query does not see the key.
 inline void softmax_gradient_row(const SoftmaxGradientRows& args, int64_t r) {
   float* s = args.s + r * args.stride;
   float* dp = args.dp + r * args.stride;
-  const Sight seen = sight(r, args.causal, args.first_position, args.keys, args.mask, args.bias, args.bias_stride);
-  const Vec scale = broadcast(args.scale), total = broadcast(args.log_sum_exp[r]), center = broadcast(args.center[r]);
+  const Sight seen = sight_of(args.sights, r);
+  const Vec scale = broadcast(args.sights.scale), total = broadcast(args.log_sum_exp[r]), center = broadcast(args.center[r]);
   const int64_t open = seen.open(), end = seen.end();
   int64_t i = 0;
   for (; i < open; i += kLanes) {

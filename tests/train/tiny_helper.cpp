@@ -1,5 +1,7 @@
 #include "tests/train/tiny_helper.h"
 
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 #include <filesystem>
 
@@ -158,6 +160,34 @@ void run_tiny(const TinyJob& job, int ranks, const std::function<void(TinyRank&,
               body(rank, communicator);
             },
             {.sizes = sizes});
+}
+
+Trail trail_of(const TinyJob& job, int ranks, int64_t steps) {
+  Trail trail;
+  run_tiny(job, ranks, [&](TinyRank& rank, Communicator& communicator) {
+    Trail own;
+    rank.trainer().initialise(1);
+    for (int64_t step = 0; step < steps; ++step) {
+      const StepReport report = rank.trainer().step(rank.batches());
+      own.losses.push_back(report.loss.total());
+      own.norms.push_back(report.gradient_norm);
+      for (const LayerReport& layer : report.layers) own.dropped.push_back(layer.dropped);
+    }
+    own.digest = rank.digest();
+    own.evaluation = rank.evaluate();
+    if (communicator.rank() == 0) trail = std::move(own);
+  });
+  return trail;
+}
+
+void expect_same(const Trail& trail, const Trail& expected, const std::string& what) {
+  EXPECT_EQ(trail.losses, expected.losses) << what;
+  EXPECT_EQ(trail.norms, expected.norms) << what;
+  EXPECT_EQ(trail.dropped, expected.dropped) << what;
+  EXPECT_EQ(trail.digest, expected.digest) << what;
+  EXPECT_EQ(trail.evaluation.nats, expected.evaluation.nats) << what;
+  EXPECT_EQ(trail.evaluation.correct, expected.evaluation.correct) << what;
+  EXPECT_EQ(trail.evaluation.confusion, expected.evaluation.confusion) << what;
 }
 
 }  // namespace switchyard

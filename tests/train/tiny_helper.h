@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "src/data/example_file.h"
 #include "src/data/token_file.h"
@@ -60,5 +61,17 @@ class TinyRank {
 
 // Runs `body` on thread ranks whose outboxes fit the job.
 void run_tiny(const TinyJob& job, int ranks, const std::function<void(TinyRank&, Communicator&)>& body);
+
+// What a job left behind after `steps` steps from its initialisation, as rank 0 saw it.
+struct Trail {
+  std::vector<double> losses, norms;  // by step
+  std::vector<int64_t> dropped;       // by step and MoE layer
+  std::string digest;
+  EvaluationReport evaluation;
+};
+Trail trail_of(const TinyJob& job, int ranks, int64_t steps);
+
+// Every bit of the two; `what` says how they differ in kind ("3 ranks").
+void expect_same(const Trail& trail, const Trail& expected, const std::string& what);
 
 }  // namespace switchyard

@@ -8,25 +8,6 @@
 namespace switchyard {
 namespace {
 
-struct Trail {
-  std::vector<double> losses;
-  std::string digest;
-  EvaluationReport evaluation;
-};
-
-Trail trail_of(const TinyJob& job, int ranks, int64_t steps) {
-  Trail trail;
-  run_tiny(job, ranks, [&](TinyRank& rank, Communicator& communicator) {
-    std::vector<double> losses;
-    rank.trainer().initialise(1);
-    for (int64_t step = 0; step < steps; ++step) losses.push_back(rank.trainer().step(rank.batches()).loss.total());
-    const std::string digest = rank.digest();
-    const EvaluationReport evaluation = rank.evaluate();
-    if (communicator.rank() == 0) trail = {losses, digest, evaluation};
-  });
-  return trail;
-}
-
 TinyJob soft_job() {
   TinyJob job = tiny_job();
   job.trainer.model.moe.router = RouterKind::kSoft;
@@ -53,12 +34,7 @@ class Variants : public testing::TestWithParam<const char*> {
 TEST_P(Variants, EveryNumberOfRanksComputesTheSameBits) {
   const TinyJob job = Variants::job();
   const Trail alone = trail_of(job, 1, 4);
-  for (const int ranks : {2, 3, 4, 8}) {
-    const Trail trail = trail_of(job, ranks, 4);
-    EXPECT_EQ(trail.losses, alone.losses) << ranks << " ranks";
-    EXPECT_EQ(trail.digest, alone.digest) << ranks << " ranks";
-    EXPECT_EQ(trail.evaluation.nats, alone.evaluation.nats) << ranks << " ranks";
-  }
+  for (const int ranks : {2, 3, 4, 8}) expect_same(trail_of(job, ranks, 4), alone, std::to_string(ranks) + " ranks");
 }
 
 TEST_P(Variants, AreResumedOnOtherNumbersOfRanks) {
