@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kProgramBytes = 44 * kMiB;  // code, libraries, their buffers and the kernels'; measured
 constexpr int64_t kMpiBytes = 20 * kMiB;      // what MPI adds where there are several ranks; measured
+constexpr int64_t kRounding = 16 * 1024;      // of an arena's pieces, to 64 bytes each, and its scalars
 constexpr int64_t kBucketBytes = 32 * kMiB;   // ParameterStore::Options::bucket_bytes
 
 // Sizes of one model that the formulas below share, in elements.
@@ -76,10 +77,13 @@ struct Sizes {
   int64_t hidden, classes;                // of a classifier's head, with biases
 };
 
-// The memory of one rank. Letters as in the design: T tokens of a micro-batch, D, F, E, H, N; a, w, x bytes of an
+// What a rank may get of the tokens, in average shares, before its arenas take another block.
+constexpr int64_t kUnevenLoad = 2;
+
+// The memory of one rank whose experts get `load` times the average. Letters as in the design: T tokens of a micro-batch, D, F, E, H, N; a, w, x bytes of an
 // activation, a weight and an exact number.
 struct RankMemory {
-  RankMemory(const ModelOptions& model, const MemoryShape& memory_shape)
+  RankMemory(const ModelOptions& model, const MemoryShape& memory_shape, int64_t load)
       : size(model),
         shape(memory_shape),
         P(shape.ranks),
@@ -93,7 +97,7 @@ struct RankMemory {
         x(size_of(shape.precision.exact)),
         hosted(size.moe_blocks > 0 ? divide_up(E, P) : 0),
         // T rows from each of P lanes, to each token's experts, spread over P ranks; half of a block's last multiple is padding.
-        rows(size.moe_blocks > 0 ? roomy(tokens_at_experts() * hosted * P / E + hosted * P * kRowMultiple / 2) : 0) {}
+        rows(size.moe_blocks > 0 ? roomy(tokens_at_experts() * hosted * P * load / E + hosted * P * kRowMultiple / 2) : 0) {}
 
   int64_t tokens_at_experts() const { return static_cast<int64_t>(std::ceil(static_cast<double>(T) * size.experts_per_token())); }
   int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * hosted * size.expert; }
@@ -129,7 +133,7 @@ struct RankMemory {
     const int64_t returned = tokens_at_experts() * D * a;
     const int64_t moe = routing() + rows * (D + kept_hidden() * Fe) * a + returned + kept_hidden() * T * size.m.moe.shared_experts * Fe * a;
     return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe +
-           pool() + relative_bias();
+           pool() + relative_bias() + kRounding;
   }
 
   // What one router keeps. In Soft MoE: two weights for each token and slot, and the slots' outputs.
@@ -155,18 +159,23 @@ struct RankMemory {
     const bool decoder = size.m.kind == ModelKind::kDecoder;
     int64_t largest = decoder ? chunk * size.m.vocabulary * a + (size.m.scale_tied_head ? chunk * D * (a + x) : 0) : 2 * T * x;
     largest = std::max(largest, stream + dropped + stream + 4 * T * size.inner * a);
-    if (size.dense_blocks > 0) largest = std::max(largest, stream + dropped + stream + T * F * a);
+    // Gated: two gradients of hidden elements, and two products that add to one input's, in exact.
+    const int64_t hidden = size.m.gated ? 2 : 1;
+    const int64_t input = size.m.gated && a != x ? D * x : 0;
+    if (size.dense_blocks > 0) largest = std::max(largest, stream + dropped + stream + T * (hidden * F * a + input));
     if (size.moe_blocks > 0) {
       const int64_t sum = a == x ? 0 : T * D * x;
       const int64_t shared = size.m.moe.shared_experts > 0 ? stream : 0;  // their gradient, until it is added
       const int64_t trip = (rows + tokens_at_experts()) * D * a;          // at the experts, and back home
-      const int64_t in_shared = T * size.m.moe.shared_experts * Fe * a;
+      const int64_t in_shared = T * (hidden * size.m.moe.shared_experts * Fe * a + input);
+      const int64_t in_experts = rows * (hidden * Fe * a + input);
       const int64_t in_router = T * E * x + 2 * T * D * x;
       // Gradients of both weights and of the logits; those of the slots, as they come and packed for two products.
       const int64_t in_mixer = 4 * T * slots() * x + tokens_at_experts() * D * (x + 2 * a) + T * D * x;
-      largest = std::max(largest, 2 * stream + dropped + sum + shared + trip + std::max({in_shared, rows * Fe * a, soft() ? in_mixer : in_router}));
+      const int64_t gates = 2 * tokens_at_experts() * x;  // of all entries, and their gradients
+      largest = std::max(largest, 2 * stream + dropped + sum + shared + trip + gates + std::max({in_shared, in_experts, soft() ? in_mixer : in_router}));
     }
-    return stream + relative_bias() + largest;
+    return stream + relative_bias() + largest + kRounding;
   }
 
   // Pairs of outboxes, as far as they are filled: rows on their way, and buckets. Peers' pages that this rank pulls from
@@ -269,12 +278,12 @@ ModelCost model_cost(const ModelOptions& model) {
 }
 
 ArenaBytes arena_bytes(const ModelOptions& model, const MemoryShape& shape) {
-  const RankMemory rank(model, shape);
+  const RankMemory rank(model, shape, shape.ranks == 1 ? 1 : kUnevenLoad);
   return {rank.saved(), rank.scratch()};
 }
 
 std::vector<MemoryPart> memory_per_rank(const ModelOptions& model, const MemoryShape& shape) {
-  const RankMemory rank(model, shape);
+  const RankMemory rank(model, shape, 1);
   return {
       {"masters", rank.owned() * rank.x},
       {"optimizer moments", rank.owned() * rank.x * shape.moments},
