@@ -22,6 +22,7 @@
 #include <string>
 
 #include "kernels/memory.h"
+#include "kernels/payload.h"
 #include "kernels/rng.h"
 #include "kernels/tensor.h"
 
@@ -257,6 +258,13 @@ class Backend {
   virtual void gather_rows(Target y, const Tensor& x, const Tensor& index, const Tensor& weight) = 0;
   // d [n, k] exact = <a[i], b[index[i, k]]>, 0 where the index is -1. a, b activation.
   virtual void row_dot(Out d, const Tensor& a, const Tensor& b, const Tensor& index) = 0;
+
+  // ---- payloads: formulas in kernels/payload.h, and the same bits on every backend -------------------------------------
+  // payload [n, payload_words(D)] I32, opaque, from x [n, D] activation. norms [n, 2] F32, or none: of each row, of what it
+  // loses and of x. format is not kPlain.
+  virtual void quantise(Out payload, Out norms, const Tensor& x, PayloadFormat format) = 0;
+  // y [n, D] activation, and the norms that quantise made.
+  virtual void dequantise(Out y, Out norms, const Tensor& payload, PayloadFormat format) = 0;
 
   // ---- update: all exact, one owned block, in place -----------------------------------------------------------------
   virtual void adamw(Tensor master, Tensor m, Tensor v, const Tensor& gradient, const AdamW& options) = 0;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/payload.h"
 
 namespace switchyard::cpu {
 
@@ -182,6 +183,24 @@ struct GatherRows {
   const float* weight;   // [rows, choices], or null
 };
 
+// See Backend::quantise.
+struct QuantiseRows {
+  int32_t* payload;  // [rows, payload_words(columns)]
+  float* norms;      // [rows, 2], or null
+  const void* x;
+  Dtype dtype;
+  PayloadFormat format;
+  int64_t rows, columns;
+};
+struct DequantiseRows {
+  void* y;
+  float* norms;  // [rows, 2], or null
+  const int32_t* payload;
+  Dtype dtype;  // of y
+  PayloadFormat format;
+  int64_t rows, columns;
+};
+
 // Scalars of AdamW as the loop uses them.
 struct AdamWScalars {
   float gradient_scale, beta1, beta2, rest1, rest2, correction1, correction2, epsilon, rate, decay;
@@ -256,6 +275,8 @@ struct Loops {
   double (*entropy)(const float* p, int64_t n);
   void (*gather_rows)(const GatherRows&);
   float (*dot)(const void* a, const void* b, Dtype dtype, int64_t n);
+  void (*quantise)(const QuantiseRows&);
+  void (*dequantise)(const DequantiseRows&);
   void (*adamw)(float* w, float* m, float* v, const float* g, int64_t n, const AdamWScalars&);
   void (*sgd)(float* w, float* momentum, const float* g, int64_t n, const SgdScalars&);
   void (*pack)(const PackPart&);

@@ -5,6 +5,7 @@
 #include "kernels/cpu/loops_attention.h"
 #include "kernels/cpu/loops_elementwise.h"
 #include "kernels/cpu/loops_matrix.h"
+#include "kernels/cpu/loops_payload.h"
 #include "kernels/cpu/loops_product.h"
 #include "kernels/cpu/loops_rows.h"
 
@@ -35,6 +36,8 @@ const Loops& SWITCHYARD_LOOPS() {
       .entropy = isa::entropy,
       .gather_rows = isa::gather_rows,
       .dot = isa::dot,
+      .quantise = isa::quantise,
+      .dequantise = isa::dequantise,
       .adamw = isa::adamw,
       .sgd = isa::sgd,
       .pack = isa::pack,

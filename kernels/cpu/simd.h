@@ -73,6 +73,8 @@ inline Ints load_words(const void* p) { return {_mm512_loadu_si512(p)}; }
 inline void store_words(void* p, Ints a) { _mm512_storeu_si512(p, a.v); }
 inline Ints load_halves(const uint16_t* p) { return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
 inline void store_halves(uint16_t* p, Ints a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v)); }
+inline Ints load_bytes(const uint8_t* p, Full) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+inline void store_bytes(uint8_t* p, Ints a, Full) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
 inline void split(Vec a, __m256& low, __m256& high) {
   low = _mm512_castps512_ps256(a.v);
   high = _mm512_extractf32x8_ps(a.v, 1);
@@ -169,6 +171,15 @@ inline void store_halves(uint16_t* p, Ints a) {
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(a.lo, a.hi), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
 }
+inline Ints load_bytes(const uint8_t* p, Full) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+// Lanes from 0 to 255.
+inline void store_bytes(uint8_t* p, Ints a, Full) {
+  const __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(a.lo, a.hi), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+}
 inline void split(Vec a, __m256& low, __m256& high) {
   low = a.lo;
   high = a.hi;
@@ -184,6 +195,7 @@ SWITCHYARD_BINARY(Vec, max, max_ps)  // b where one is NaN
 SWITCHYARD_BINARY(Vec, min, min_ps)  // b where one is NaN
 SWITCHYARD_BINARY(Ints, operator+, add_epi32)
 SWITCHYARD_BINARY(Ints, operator-, sub_epi32)
+SWITCHYARD_BINARY(Ints, max, max_epi32)
 SWITCHYARD_BINARY(Ints, unpack_low32, unpacklo_epi32)
 SWITCHYARD_BINARY(Ints, unpack_high32, unpackhi_epi32)
 SWITCHYARD_BINARY(Ints, unpack_low64, unpacklo_epi64)
@@ -194,6 +206,16 @@ SWITCHYARD_BITWISE(operator&, and)
 #undef SWITCHYARD_BINARY
 #undef SWITCHYARD_BITWISE
 
+inline Ints load_bytes(const uint8_t* p, int count) {
+  uint8_t padded[kLanes] = {};
+  std::memcpy(padded, p, static_cast<size_t>(count));
+  return load_bytes(padded, Full{});
+}
+inline void store_bytes(uint8_t* p, Ints a, int count) {
+  uint8_t padded[kLanes];
+  store_bytes(padded, a, Full{});
+  std::memcpy(p, padded, static_cast<size_t>(count));
+}
 inline Vec zeros() { return broadcast(0.0f); }
 inline Ints iota() {
   constexpr int32_t kNumbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};

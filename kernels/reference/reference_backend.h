@@ -71,6 +71,10 @@ class ReferenceBackend final : public Backend {
   void gather_rows(Target y, const Tensor& x, const Tensor& index, const Tensor& weight) override;
   void row_dot(Out d, const Tensor& a, const Tensor& b, const Tensor& index) override;
 
+  // payload.cpp
+  void quantise(Out payload, Out norms, const Tensor& x, PayloadFormat format) override;
+  void dequantise(Out y, Out norms, const Tensor& payload, PayloadFormat format) override;
+
   // update.cpp
   void adamw(Tensor master, Tensor m, Tensor v, const Tensor& gradient, const AdamW& options) override;
   void sgd(Tensor master, Tensor momentum, const Tensor& gradient, const Sgd& options) override;

@@ -141,6 +141,17 @@ struct Runner {
     backend.row_dot(Out(result("row_dot", Dtype::kF32, {kTokens, 2})), a, x, index);
   }
 
+  void payloads() {
+    const Tensor x = act({kTokens, kWidth});
+    for (PayloadFormat format : {PayloadFormat::kInt8, PayloadFormat::kFp8}) {
+      const Tensor payload = pool.make(Dtype::kI32, {kTokens, payload_words(kWidth)});
+      results.emplace_back("payload", payload);
+      backend.quantise(Out(payload), Out(result("norms", Dtype::kF32, {kTokens, 2})), x, format);
+      backend.dequantise(Out(result("values of a payload", activation, {kTokens, kWidth})), Out(result("norms of a payload", Dtype::kF32, {kTokens, 2})),
+                         payload, format);
+    }
+  }
+
   void all() {
     elementwise();
     products();
@@ -148,6 +159,7 @@ struct Runner {
     attention();
     loss_and_update();
     routing();
+    payloads();
   }
 };
 
