@@ -62,6 +62,23 @@ GateKind gate(Config::Model::Moe::Gate value) {
   throw InternalError("a gate that nothing handles");
 }
 
+PayloadFormat payload_format(Config::Model::Moe::Payload::Format value) {
+  switch (value) {
+    case Config::Model::Moe::Payload::NONE: return PayloadFormat::kPlain;
+    case Config::Model::Moe::Payload::INT8: return PayloadFormat::kInt8;
+    case Config::Model::Moe::Payload::FP8: return PayloadFormat::kFp8;
+  }
+  throw InternalError("a payload format that nothing handles");
+}
+
+PayloadOptions payload_options(const Config::Model::Moe::Payload& payload) {
+  PayloadOptions options;
+  options.format = {payload_format(payload.dispatch()), payload_format(payload.combine()), payload_format(payload.combine_backward()),
+                    payload_format(payload.dispatch_backward())};
+  options.error_bound = payload.error_bound();
+  return options;
+}
+
 MoeOptions moe_options(const Config::Model::Moe& moe) {
   MoeOptions options;
   options.experts = moe.experts();
@@ -91,6 +108,7 @@ MoeOptions moe_options(const Config::Model::Moe& moe) {
   options.capacity_multiple = moe.capacity_multiple();
   options.unusable_slots = moe.unusable_slots();
   options.capacity_times_top_k = moe.capacity_times_top_k();
+  options.payload = payload_options(moe.payload());
   return options;
 }
 

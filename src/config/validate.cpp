@@ -57,6 +57,7 @@ constexpr Range kRanges[] = {
     {"model.moe.soft_slots", 1, 1 << 16},
     {"model.moe.capacity_multiple", 1, 1 << 22},
     {"model.moe.unusable_slots", 0, 1 << 22},
+    {"model.moe.payload.error_bound", 0, 1},
     {"model.relative_buckets", 4, 256},
     {"model.relative_distance", 1, 1 << 20},
     {"model.classifier.classes", 0, 1 << 16},

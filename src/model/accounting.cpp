@@ -166,7 +166,7 @@ struct RankMemory {
     if (size.moe_blocks > 0) {
       const int64_t sum = a == x ? 0 : T * D * x;
       const int64_t shared = size.m.moe.shared_experts > 0 ? stream : 0;  // their gradient, until it is added
-      const int64_t trip = (rows + tokens_at_experts()) * D * a;          // at the experts, and back home
+      const int64_t trip = (rows + tokens_at_experts()) * D * a + std::max(payloads(0), payloads(2));  // at the experts, and back home
       const int64_t in_shared = T * (hidden * size.m.moe.shared_experts * Fe * a + input);
       const int64_t in_experts = rows * (hidden * Fe * a + input);
       const int64_t in_router = T * E * x + 2 * T * D * x;
@@ -178,10 +178,21 @@ struct RankMemory {
     return stream + relative_bias() + largest + kRounding;
   }
 
+  // Of a trip whose first way is number `way`: rows before they are compressed, and payloads and norms as they arrive.
+  int64_t payloads(size_t way) const {
+    const int64_t entries = tokens_at_experts(), word = size_of(Dtype::kI32);
+    const auto inbox = [&](size_t of, int64_t arriving) {
+      return size.m.moe.payload.format[of] == PayloadFormat::kPlain ? 0 : (arriving * payload_words(D) + 2 * entries) * word;
+    };
+    const int64_t inboxes = inbox(way, rows) + inbox(way + 1, entries);
+    return inboxes == 0 ? 0 : inboxes + std::max(rows, entries) * D * a;
+  }
+
   // Pairs of outboxes, as far as they are filled: rows on their way, and buckets. Peers' pages that this rank pulls from
   // count as its own, too.
   int64_t outboxes() const {
-    const int64_t exchange = size.moe_blocks > 0 ? 2 * std::max(rows, T) * D * a : 0;
+    const int64_t row = size.m.moe.payload.all() ? payload_words(D) * size_of(Dtype::kI32) : D * a;
+    const int64_t exchange = size.moe_blocks > 0 ? 2 * std::max(rows, T) * row : 0;
     return P == 1 ? exchange : 2 * exchange + 4 * bucket() / P * (P - 1);
   }
 

@@ -36,16 +36,24 @@ void Exchange::count(Context& ctx, const Route& route, RowTable& table) const {
   check(table.entries == route.entries, "Exchange: the route's entries are not the sum of its counts");
 }
 
-Trip Exchange::forward_trip(Context& ctx, const RowTable& table, int64_t columns) const {
+namespace {
+
+Trip::Leg leg(Way way, const Payloads& payloads) { return {way, payloads[static_cast<size_t>(way)]}; }
+
+}  // namespace
+
+Trip Exchange::forward_trip(Context& ctx, const RowTable& table, int64_t columns, const Payloads& payloads) const {
   const Dtype activation = ctx.precision.activation;
   const Rows arrived{ctx.keep(activation, {table.room, columns}).slice_rows(0, table.rows), &table};
-  return Trip(ctx, communicator_, layer_, {"dispatch", "combine"}, arrived, ctx.keep(activation, {table.entries, columns}));
+  const Tensor returned = ctx.keep(activation, {table.entries, columns});
+  return Trip(ctx, communicator_, layer_, leg(Way::kDispatch, payloads), leg(Way::kCombine, payloads), arrived, returned);
 }
 
-Trip Exchange::backward_trip(Context& ctx, const RowTable& table, int64_t columns) const {
+Trip Exchange::backward_trip(Context& ctx, const RowTable& table, int64_t columns, const Payloads& payloads) const {
   const Dtype activation = ctx.precision.activation;
   const Rows arrived{ctx.temporary(activation, {table.room, columns}).slice_rows(0, table.rows), &table};
-  return Trip(ctx, communicator_, layer_, {"combine backward", "dispatch backward"}, arrived, ctx.temporary(activation, {table.entries, columns}));
+  const Tensor returned = ctx.temporary(activation, {table.entries, columns});
+  return Trip(ctx, communicator_, layer_, leg(Way::kCombineBackward, payloads), leg(Way::kDispatchBackward, payloads), arrived, returned);
 }
 
 void pack_rows(Context& ctx, const Tensor& x, const Route& route, const Chunk& chunk, const Tensor& outbox) {
@@ -88,7 +96,7 @@ int64_t most_rows(const MoeOptions& options, int64_t sequences, int64_t sequence
 int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, int ranks, Dtype dtype) {
   const int64_t rows = most_rows(options, sequences, sequence_length, ranks);
   const int64_t counts = checked_multiply(options.experts, size_of(Dtype::kI32));
-  return std::max(counts, checked_multiply(checked_multiply(rows, width), size_of(dtype)));
+  return std::max(counts, checked_multiply(rows, options.payload.row_bytes(width, dtype)));
 }
 
 }  // namespace switchyard

@@ -7,6 +7,7 @@
 // dispatch and combine backward carry rows from home to host, combine and dispatch backward from host to home. Each of
 // the two backwards is the adjoint of its forward. Segments place every row where it is needed, in order of (expert,
 // slot): nothing is sorted on arrival and nothing is added up, so no sum depends on ranks or chunks.
+// Rows that travel compressed arrive with what that costs them; the backwards are then adjoints of the uncompressed ways.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +34,11 @@ class Exchange {
 
   // Every rank tells every other how many rows come for each of its experts. Fills the table, which outlives the trips.
   void count(Context& ctx, const Route& route, RowTable& table) const;
-  // Dispatch and combine of rows [.., columns] activation, which arrive in saved memory.
-  Trip forward_trip(Context& ctx, const RowTable& table, int64_t columns) const;
+  // Dispatch and combine of rows [.., columns] activation, which arrive in saved memory. Each way has its form of `payloads`;
+  // memory for those that are compressed is scratch.
+  Trip forward_trip(Context& ctx, const RowTable& table, int64_t columns, const Payloads& payloads = {}) const;
   // Combine backward and dispatch backward, in scratch memory.
-  Trip backward_trip(Context& ctx, const RowTable& table, int64_t columns) const;
+  Trip backward_trip(Context& ctx, const RowTable& table, int64_t columns, const Payloads& payloads = {}) const;
 
  private:
   Communicator& communicator_;
@@ -54,7 +56,7 @@ void pack_rows(Context& ctx, const Tensor& x, const Route& route, const Chunk& c
 void unpack_rows(Context& ctx, const Tensor& entries, const Route& route, Target dx);
 
 // The largest outbox that an exchange asks for with micro-batches of `sequences` sequences, whose tokens are `width`
-// numbers of `dtype`, in training and at evaluation: OutboxSizes::exchange_bytes. Without drops one rank may have to return
+// numbers of `dtype` or payloads of them, in training and at evaluation: OutboxSizes::exchange_bytes. Without drops one rank may have to return
 // the rows of all.
 int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, int ranks, Dtype dtype);
 

@@ -41,20 +41,6 @@ Product product_of(const Piece& piece, const Tensor& x, const PackedMatrix& matr
   return product;
 }
 
-// Calls visit_rows(first row, rows) for runs of neighbouring pieces.
-template <class Visitor>
-void for_each_run(const Chunk& chunk, Visitor visit_rows) {
-  int64_t first = 0, end = 0;
-  for (const Piece& piece : chunk.pieces) {
-    if (piece.first_row != end) {
-      if (end > first) visit_rows(first, end - first);
-      first = piece.first_row;
-    }
-    end = piece.first_row + piece.rounded();
-  }
-  if (end > first) visit_rows(first, end - first);
-}
-
 }  // namespace
 
 Experts::Experts(const std::string& prefix, int layer, const MoeShape& shape, const MoeOptions& options)

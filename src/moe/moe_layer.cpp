@@ -69,7 +69,7 @@ Tensor MoeLayer::forward(Context& ctx, const Tensor& x, const RoutingBatch& batc
   const Tensor rows = route(ctx, x, batch, saved);   // entries (token, expert, slot, gate)
   exchange_.count(ctx, saved.route(), saved.table);  // where the rows of every lane will lie
   const std::vector<Chunk>& chunks = saved.table.chunks;
-  Trip trip = exchange_.forward_trip(ctx, saved.table, width_);
+  Trip trip = exchange_.forward_trip(ctx, saved.table, width_, router_.state().payloads());
   const auto dispatch = [&](size_t i) {
     if (i == chunks.size()) return;
     const Tensor outbox = trip.outbox_to_hosts();
@@ -89,6 +89,8 @@ Tensor MoeLayer::forward(Context& ctx, const Tensor& x, const RoutingBatch& batc
     trip.send_home(i, processed);
   }
   trip.finish();
+  saved.payload.way = {};
+  trip.measure(saved.payload);
   saved.returned = trip.returned();  // rows back home: (expert, slot)
   if (mixer_) {
     mixer_->combine(ctx, saved.returned, saved.route(), saved.mixer, y);
@@ -106,7 +108,7 @@ Tensor MoeLayer::backward(Context& ctx, const Tensor& dy, const Saved& saved, Gr
   // Summed in exact from exchange, router and shared experts, then rounded once; without rounding it is summed in its place.
   const Tensor sum = ctx.precision.exact == dx.dtype() ? dx : ctx.temporary(ctx.precision.exact, dy.shape());
 
-  Trip trip = exchange_.backward_trip(ctx, saved.table, width_);
+  Trip trip = exchange_.backward_trip(ctx, saved.table, width_, router_.state().payloads());
   // Of gates, or of the mixer's combining weights.
   const Tensor dgate = send_first(ctx, dy, saved, trip);
   const Tensor dshared = shared_ ? shared_->backward(ctx, dy, saved.shared, grads) : Tensor();
@@ -156,6 +158,7 @@ void MoeLayer::experts_backward(Context& ctx, const Tensor& dy, const Saved& sav
   }
   experts_.backward_weights(ctx, saved.experts, work, grads);  // on whole lanes, while the last rows travel
   trip.finish();
+  trip.measure(saved.payload);
 }
 
 }  // namespace switchyard

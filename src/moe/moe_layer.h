@@ -29,6 +29,7 @@ class MoeLayer {
     Experts::Saved experts;
     Tensor returned;  // [entries, D] activation: what came back, sorted by (expert, slot)
     FeedForwardLayer::Saved shared;
+    mutable PayloadLosses payload;  // of compressed ways; those of backward are known after it
 
     const Route& route() const { return router.route; }
     const RouterStatistics& statistics() const { return router.statistics; }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "src/moe/payload.h"
 
 namespace switchyard {
 
@@ -55,6 +56,7 @@ struct MoeOptions {
   int64_t vocabulary = 0;    // of hash routing: numbers of tokens are below it
   uint64_t seed = 0;         // of hash routing's table
   int overlap_chunks = 1;    // into which the exchange is cut; no result depends on it
+  PayloadOptions payload{};
 };
 
 // F of one expert in a model whose feed-forward layers have `model_feed_forward`.

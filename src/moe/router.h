@@ -66,6 +66,7 @@ class Router {
   void visit(const ParameterVisitor& visitor);
   // Changed between steps only, by whoever trains or loads the model.
   RouterState& state() { return state_; }
+  const RouterState& state() const { return state_; }
 
  private:
   bool plain() const { return RoutingPolicy::is_plain(options_); }

@@ -13,6 +13,8 @@ RouterState make_router_state(const std::string& name, const MoeOptions& options
   const size_t experts = static_cast<size_t>(options.experts);
   if (options.bias_rate > 0) state.bias.assign(experts, 0);
   if (options.balance_scope == BalanceScope::kGlobal) state.counts.assign(experts, 0);
+  state.payload = options.payload;
+  if (options.payload.any()) state.fallen_back.assign(kWays, 0);
   return state;
 }
 
@@ -31,6 +33,26 @@ void RouterState::advance(const std::vector<int64_t>& requested) {
     check(counts.size() == requested.size(), "RouterState::advance: counts of another number of experts");
     counts = requested;
   }
+}
+
+std::vector<Way> RouterState::fall_back(const std::vector<double>& relative) {
+  std::vector<Way> now;
+  if (fallen_back.empty() || payload.error_bound == 0) return now;
+  check(relative.size() == kWays, "RouterState::fall_back: expected a number for each way");
+  for (size_t i = 0; i < kWays; ++i) {
+    if (fallen_back[i] != 0 || !(relative[i] > payload.error_bound)) continue;
+    fallen_back[i] = 1;
+    now.push_back(static_cast<Way>(i));
+  }
+  return now;
+}
+
+Payloads RouterState::payloads() const {
+  Payloads payloads = payload.format;
+  for (size_t i = 0; i < fallen_back.size(); ++i) {
+    if (fallen_back[i] != 0) payloads[i] = PayloadFormat::kPlain;
+  }
+  return payloads;
 }
 
 std::vector<double> RouterState::fractions() const {

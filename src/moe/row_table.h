@@ -41,6 +41,20 @@ struct Chunk {
   std::vector<Segment> host;  // runs of rows, one per piece
 };
 
+// Calls visit_rows(first row, rows) for runs of neighbouring pieces, rounded up.
+template <class Visitor>
+void for_each_run(const Chunk& chunk, Visitor visit_rows) {
+  int64_t first = 0, end = 0;
+  for (const Piece& piece : chunk.pieces) {
+    if (piece.first_row != end) {
+      if (end > first) visit_rows(first, end - first);
+      first = piece.first_row;
+    }
+    end = piece.first_row + piece.rounded();
+  }
+  if (end > first) visit_rows(first, end - first);
+}
+
 struct RowTable {
   int first_expert = 0;    // the experts that this rank hosts
   int experts = 0;         // e; 0 where it hosts none

@@ -18,55 +18,69 @@
 // the first, the other the ways home before the last, and each is asked for when the rows that left by it before are needed,
 // or half a chunk after they left. A third one would let chunk i - 1 travel for the other half as well, but by the link for
 // which chunk i + 1 waits.
+//
+// On a way whose rows are compressed (payload.h), an "outbox" is scratch memory, and send_... asks for the communicator's. The
+// rows are expanded where they arrive: at the hosts chunk by chunk, at home in finish.
 #pragma once
 
 #include <array>
 
 #include "comm/communicator.h"
 #include "src/layers/context.h"
+#include "src/moe/payload.h"
 #include "src/moe/row_table.h"
 
 namespace switchyard {
 
 class Trip {
  public:
-  // Literals that name its collectives.
-  struct Names {
-    const char* to_hosts;
-    const char* home;
+  // Which of the four ways, and in which form rows travel on it.
+  struct Leg {
+    Way way;
+    PayloadFormat format;
   };
   // rows: where they arrive at the hosts; returned [entries, D] activation: where they arrive at home, sorted by
   // (expert, slot). Context and communicator outlive the trip.
-  Trip(Context& ctx, Communicator& communicator, int layer, Names names, Rows rows, Tensor returned);
+  Trip(Context& ctx, Communicator& communicator, int layer, Leg to_hosts, Leg home, Rows rows, Tensor returned);
 
-  // Room for rows that leave, in the communicator's outbox, until the next transfer has started. Nothing of it may be saved.
+  // Room for rows that leave, until the next transfer has started. Nothing of it may be saved.
   Tensor outbox_to_hosts();  // [entries, D]; a chunk fills its runs
   Tensor outbox_home();      // [table.rows, D]; a chunk fills its pieces
-  void send_to_hosts(size_t chunk, const Tensor& outbox);
-  void send_home(size_t chunk, const Tensor& outbox);
+  void send_to_hosts(size_t chunk, const Tensor& rows);
+  void send_home(size_t chunk, const Tensor& rows);
 
   // Returns when the chunk's rows are here, zeros behind the last of each block included.
   void arrive(size_t chunk);
   // Returns when all rows are home.
   void finish();
+  // After finish: adds what the rows of this rank's tokens lost on the two ways, in order of entries.
+  void measure(PayloadLosses& losses) const;
 
   const RowTable& table() const { return *rows_.table; }
   const Rows& rows() const { return rows_; }
   const Tensor& returned() const { return returned_; }
 
  private:
-  Tensor outbox(int64_t rows);
-  Event start(const char* name, const Tensor& outbox, const std::vector<Segment>& send, const Tensor& inbox, const std::vector<Segment>& receive);
-  void wait(const char* name, Event event);
+  struct Path {
+    Leg leg;
+    std::array<Event, 2> events{};  // of even and of odd chunks
+    Tensor inbox{};                 // [rows that arrive, payload_words(D)] I32, where they are compressed
+    Tensor norms{};                 // [entries, 2] F32, likewise
+
+    bool compressed() const { return leg.format != PayloadFormat::kPlain; }
+  };
+  Tensor outbox(Dtype dtype, int64_t rows, int64_t columns);
+  Tensor room_for(const Path& path, int64_t rows);
+  Event start(Way way, const Tensor& outbox, const std::vector<Segment>& send, const Tensor& inbox, const std::vector<Segment>& receive);
+  void wait(Way way, Event event);
 
   Context& ctx_;
   Communicator& communicator_;
   int layer_;
-  Names names_;
   Rows rows_;
   Tensor returned_;
-  std::array<Event, 2> to_hosts_;  // of even and of odd chunks
-  std::array<Event, 2> home_;
+  Path to_hosts_, home_;
+  Tensor leaving_;  // [max(entries, rows), D] activation: rows before they are compressed, of one way at a time
 };
 
 }  // namespace switchyard

@@ -21,7 +21,7 @@ Place exchange_place(const std::string& name, int layer) {
   return {layer, base};
 }
 
-bool of_moe_layer(const std::string& base) { return base == "moe" || base == "router" || base == "experts"; }
+bool of_moe_layer(const std::string& base) { return base == "moe" || base == "router" || base == "experts" || base == "payload"; }
 
 Place span_place(const TimelineSpan& span) {
   switch (span.kind) {
@@ -240,7 +240,7 @@ void add_calls(std::span<const Timeline> timelines, std::span<const int> hosts, 
 
 // MoE layers in order, each from its router to its way home; then everything else, the largest first; the rest last.
 std::vector<StepPart> in_order(std::map<Place, StepPart>& parts) {
-  static constexpr std::array<const char*, 5> kMoe = {"moe", "router", "dispatch", "experts", "combine"};
+  static constexpr std::array<const char*, 6> kMoe = {"moe", "router", "dispatch", "experts", "combine", "payload"};
   std::vector<StepPart> result;
   for (auto& [place, part] : parts) {
     part.layer = place.first;

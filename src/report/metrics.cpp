@@ -9,7 +9,9 @@ using nlohmann::ordered_json;
 std::string to_json(const StepMetrics& metrics) {
   ordered_json layers = ordered_json::array();
   for (const LayerMetrics& layer : metrics.layers) {
-    layers.push_back({{"load", layer.load}, {"dropped", layer.dropped}, {"entropy", layer.entropy}, {"confidence", layer.confidence}});
+    ordered_json object = {{"load", layer.load}, {"dropped", layer.dropped}, {"entropy", layer.entropy}, {"confidence", layer.confidence}};
+    for (const auto& [way, error] : layer.payload_error) object["payload_error"][way] = error;
+    layers.push_back(object);
   }
   const ordered_json line = {{"step", metrics.step},
                              {"loss", metrics.loss},

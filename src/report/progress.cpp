@@ -33,6 +33,11 @@ std::string duration(double seconds) {
 std::string progress_text(const StepMetrics& metrics, int64_t steps, double seconds_left) {
   std::string text = fmt::format("step {}/{}  loss {:.4f}  {} tokens/s", metrics.step, steps, metrics.loss, with_commas(metrics.tokens_per_second));
   if (!metrics.layers.empty()) text += fmt::format("  dropped {:.1f} %", 100 * metrics.dropped_fraction);
+  double lost = 0;  // on the way that loses most
+  for (const LayerMetrics& layer : metrics.layers) {
+    for (const auto& [way, error] : layer.payload_error) lost = std::max(lost, std::isfinite(error) ? error : 0);
+  }
+  if (lost > 0) text += fmt::format("  payload error {:.2f} %", 100 * lost);
   return text + "  ETA " + duration(seconds_left);
 }
 

@@ -97,6 +97,9 @@ std::vector<Scalar> scalars_of(const StepMetrics& metrics) {
     scalars.push_back({fmt::format("moe/layer_{}/dropped", i), layer.dropped});
     scalars.push_back({fmt::format("moe/layer_{}/entropy", i), layer.entropy});
     scalars.push_back({fmt::format("moe/layer_{}/confidence", i), layer.confidence});
+    for (const auto& [way, error] : layer.payload_error) {
+      if (std::isfinite(error)) scalars.push_back({fmt::format("payload_error/layer_{}/{}", i, way), error});
+    }
     for (size_t expert = 0; expert < layer.load.size(); ++expert) scalars.push_back({fmt::format("load/layer_{}/expert_{}", i, expert), layer.load[expert]});
   }
   return scalars;

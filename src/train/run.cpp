@@ -46,6 +46,24 @@ std::optional<Error> attempt(const std::function<void()>& work) {
   return std::nullopt;
 }
 
+// With the names of metrics.jsonl.
+std::vector<std::pair<std::string, double>> payload_errors(const LayerReport& layer) {
+  std::vector<std::pair<std::string, double>> errors;
+  for (size_t i = 0; i < layer.payload_error.size(); ++i) {
+    std::string way = name(static_cast<Way>(i));
+    std::replace(way.begin(), way.end(), ' ', '_');
+    errors.emplace_back(std::move(way), layer.payload_error[i]);
+  }
+  return errors;
+}
+
+std::string sentence_of(const PayloadFallback& fallback, int64_t step) {
+  return fmt::format(
+      "step {}: {} of MoE layer {} lost {:.3g} of its rows' root mean square to compression, and model.moe.payload.error_bound is {:g}: "
+      "these rows travel uncompressed from now on",
+      step, name(fallback.way), fallback.layer, fallback.error, fallback.bound);
+}
+
 }  // namespace
 
 std::string best_directory(const std::string& run) { return run + "/best"; }
@@ -135,7 +153,7 @@ StepMetrics Run::metrics(const StepReport& report, double seconds) const {
   metrics.gradient_sum_seconds = trace.seconds(SpanKind::kGradientSum);
   int64_t asked = 0, dropped = 0;
   for (const LayerReport& layer : report.layers) {
-    metrics.layers.push_back({layer.load(), layer.dropped_fraction(), layer.entropy, layer.confidence});
+    metrics.layers.push_back({layer.load(), layer.dropped_fraction(), layer.entropy, layer.confidence, payload_errors(layer)});
     asked += layer.asked;
     dropped += layer.dropped;
   }
@@ -159,6 +177,10 @@ void Run::report_step(const StepReport& report, double seconds, double elapsed_s
     progress_->finish();
     say_(fmt::format("step {}: loss {} or gradient norm {} is not finite; the update is skipped on every rank", report.step + 1, report.loss.total(),
                      report.gradient_norm));
+  }
+  for (const PayloadFallback& fallback : report.fallbacks) {
+    progress_->finish();
+    say_(sentence_of(fallback, report.step + 1));
   }
   give_alarms(report);
   if (!due(options_.log_every) && trainer_.progress().step != options_.steps) return;

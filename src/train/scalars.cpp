@@ -7,12 +7,21 @@
 namespace switchyard {
 namespace {
 
-constexpr size_t kCounts = 3;  // of a layer, before those of its experts
+constexpr size_t kCounts = 3;          // of a layer, before those of its experts
+constexpr size_t kRouterPartials = 2;  // of a layer, before those of its payloads
+
+// [kWays] of sums over the step: lost and sent of each way.
+std::vector<double> relative_errors(const double* sums) {
+  std::vector<double> errors;
+  for (size_t way = 0; way < kWays; ++way) errors.push_back(PayloadLoss{sums[2 * way], sums[2 * way + 1]}.relative());
+  return errors;
+}
 
 }  // namespace
 
 ScalarBoard::ScalarBoard(const Model& model, const Grid& grid)
     : grid_(grid), experts_(static_cast<size_t>(model.options().moe.experts)), moe_layers_(static_cast<size_t>(model.moe_layers())) {
+  layer_width_ = kRouterPartials + (model.options().moe.payload.any() ? 2 * kWays : 0);
   counts_.assign(moe_layers_ * (kCounts + 2 * experts_), 0);
 }
 
@@ -22,6 +31,10 @@ void ScalarBoard::put(const std::vector<double>& extra, const Model& model, cons
     const RouterStatistics& statistics = moe.statistics();
     partials_.push_back(statistics.sums[2]);
     partials_.push_back(statistics.sums[3]);
+    for (size_t way = 0; kRouterPartials + 2 * way < layer_width_; ++way) {
+      partials_.push_back(moe.payload.way[way].lost);
+      partials_.push_back(moe.payload.way[way].sent);
+    }
     int64_t* counts = counts_.data() + static_cast<size_t>(layer) * (kCounts + 2 * experts_);
     counts[0] += statistics.tokens;
     counts[1] += statistics.asked;
@@ -32,7 +45,7 @@ void ScalarBoard::put(const std::vector<double>& extra, const Model& model, cons
       counts[experts_ + e] += statistics.kept[e];
     }
   });
-  width_ = extra.size() + 2 * moe_layers_;
+  width_ = extra.size() + layer_width_ * moe_layers_;
 }
 
 std::vector<double> ScalarBoard::collect(Communicator& communicator, std::vector<LayerReport>& layers) {
@@ -59,10 +72,12 @@ std::vector<double> ScalarBoard::collect(Communicator& communicator, std::vector
     report.requested.assign(requested, requested + static_cast<int64_t>(experts_));
     report.kept.assign(requested + static_cast<int64_t>(experts_), requested + static_cast<int64_t>(2 * experts_));
     const double tokens = static_cast<double>(std::max<int64_t>(1, report.tokens));
-    report.entropy = sums[width_ - 2 * (moe_layers_ - layer)] / tokens;
-    report.confidence = sums[width_ - 2 * (moe_layers_ - layer) + 1] / tokens;
+    const double* partials = sums.data() + width_ - layer_width_ * (moe_layers_ - layer);
+    report.entropy = partials[0] / tokens;
+    report.confidence = partials[1] / tokens;
+    if (layer_width_ > kRouterPartials) report.payload_error = relative_errors(partials + kRouterPartials);
   }
-  sums.resize(width_ - 2 * moe_layers_);
+  sums.resize(width_ - layer_width_ * moe_layers_);
   return sums;
 }
 

@@ -21,6 +21,8 @@ struct LayerReport {
   int64_t dropped = 0;             // of those
   double entropy = 0;              // mean over tokens, nats
   double confidence = 0;           // mean over tokens of the probability of the expert that was chosen
+  // [kWays] PayloadLoss::relative() over all lanes; NaN for ways that were plain. Empty where the model has no others.
+  std::vector<double> payload_error;
 
   // [E] fraction of all choices that fell on each expert; of those that asked the fraction that was dropped. 0 where there
   // were none.
@@ -51,7 +53,8 @@ class ScalarBoard {
  private:
   const Grid& grid_;
   size_t experts_ = 0, moe_layers_ = 0, width_ = 0;
-  std::vector<double> partials_;  // [puts, extra + 2 moe_layers]: entropy and confidence of each
+  size_t layer_width_ = 0;        // partials of a layer: entropy and confidence, then lost and sent of each way where rows are compressed
+  std::vector<double> partials_;  // [puts, extra + moe_layers * layer_width]
   std::vector<int64_t> counts_;   // [moe_layers, kCounts + 2 E]: tokens, asked, dropped, then requested and kept of each expert
   std::vector<double> all_;
 };

@@ -64,8 +64,8 @@ void Trainer::micro_batch(const MicroBatch& batch, const Counts& counts) {
   const Tensor h = model.forward(ctx, batch, counts, state);                   // [T, D]; T = 0 on an empty lane
   const Tensor dh = model.loss_backward(ctx, h, batch, counts, state, sink_);  // the head, there and back
   const MicroBatchLoss loss = model.losses(ctx, state);
-  board_.put({loss.cross_entropy, loss.balance, loss.router_z}, model, state);
   model.backward(ctx, dh, state, sink_);
+  board_.put({loss.cross_entropy, loss.balance, loss.router_z}, model, state);  // now that backward's payloads are measured, too
   sink_.end();
 }
 
@@ -90,7 +90,7 @@ void Trainer::update(StepReport& report) {
     const Update now{report.learning_rate, report.clip, progress_.step - progress_.skips + 1};
     for (const OwnedBlock& block : runtime_.store().owned()) optimizer_->apply(parts.backend, block, now, {});
   }
-  runtime_.routers().advance(report.layers);
+  report.fallbacks = runtime_.routers().advance(report.layers);
   runtime_.store().publish(parts.communicator, parts.trace);  // owners' new values to all ranks
 }
 

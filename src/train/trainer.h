@@ -23,6 +23,7 @@ struct StepReport {
   double gradient_norm = 0, learning_rate = 0, clip = 1;
   Counts counts;
   std::vector<LayerReport> layers;
+  std::vector<PayloadFallback> fallbacks;  // that this step decided
 };
 
 class Trainer {

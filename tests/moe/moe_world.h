@@ -65,6 +65,7 @@ struct Case {
 //   "y 3 0", "dx 3 0"               of lane 3, accumulation 0: [T, D]
 //   "sums 3 0", "counts 3 0"        the router's losses; requested, then kept, of each expert
 //   "experts 3 0", "position 3 0", "gate 3 0"   [T]
+//   "payload 3 0"                   lost and sent of each way, where one is to be compressed
 //   "moe.router.weight 3 0"         the router's gradient from this lane and accumulation
 //   "moe.expert.2.in.weight"        an expert's gradient, of the whole step
 using Result = std::map<std::string, std::vector<double>>;

@@ -166,7 +166,12 @@ void Rank::run(int lane, int accumulation, Result* result, Sink* sink) {
   const Tensor dy = ctx.temporary(c.precision.activation, x.shape());
   fill(dy, [&](int64_t t, int64_t d) { return c.dy(lane, accumulation, t, d); });
   const Tensor dx = layer.backward(ctx, dy, kept, *sink);
-  if (result != nullptr && !empty) (*result)["dx" + place] = to_doubles(dx);
+  if (result == nullptr || empty) return;
+  (*result)["dx" + place] = to_doubles(dx);
+  if (!c.options.payload.any()) return;
+  for (const PayloadLoss& loss : kept.payload.way) {
+    for (const double squares : {loss.lost, loss.sent}) (*result)["payload" + place].push_back(squares);
+  }
 }
 
 Result run_step(const Case& c, int ranks) {

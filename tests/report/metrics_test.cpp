@@ -45,6 +45,14 @@ TEST(Metrics, NumbersSurviveExactly) {
   EXPECT_EQ(line["layers"][0]["confidence"].get<double>(), 0.7);
 }
 
+TEST(Metrics, WhatPayloadsLoseStandsByTheWayWhereRowsAreCompressed) {
+  StepMetrics metrics = example();
+  EXPECT_FALSE(nlohmann::json::parse(to_json(metrics))["layers"][0].contains("payload_error"));
+  metrics.layers[0].payload_error = {{"dispatch", 0.006}, {"combine", std::numeric_limits<double>::quiet_NaN()}};
+  const nlohmann::ordered_json errors = nlohmann::ordered_json::parse(to_json(metrics))["layers"][0]["payload_error"];
+  EXPECT_EQ(errors.dump(), R"({"dispatch":0.006,"combine":null})");
+}
+
 TEST(Metrics, NumbersThatAreNotFiniteBecomeNull) {
   StepMetrics metrics = example();
   metrics.loss = std::numeric_limits<double>::quiet_NaN();

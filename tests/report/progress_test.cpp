@@ -28,6 +28,18 @@ TEST(Progress, TheTextHasStepLossSpeedDropsAndTimeLeft) {
   EXPECT_EQ(progress_text(metrics, 2000, 0.1), "step 120/2000  loss nan  950 tokens/s  dropped 1.3 %  ETA 1 s");
 }
 
+TEST(Progress, WherePayloadsAreCompressedTheTextHasTheLargestError) {
+  StepMetrics metrics = at_step(1);
+  metrics.layers.resize(2);
+  metrics.layers[0].payload_error = {{"dispatch", 0.006}, {"combine", std::numeric_limits<double>::quiet_NaN()}};
+  metrics.layers[1].payload_error = {{"dispatch", 0.0057}, {"combine", 0.02549}};
+  EXPECT_EQ(progress_text(metrics, 2, 1), "step 1/2  loss 4.1235  1,234,567 tokens/s  dropped 0.0 %  payload error 2.55 %  ETA 1 s");
+  for (LayerMetrics& layer : metrics.layers) {
+    for (auto& [way, error] : layer.payload_error) error = std::numeric_limits<double>::quiet_NaN();
+  }
+  EXPECT_EQ(progress_text(metrics, 2, 1), "step 1/2  loss 4.1235  1,234,567 tokens/s  dropped 0.0 %  ETA 1 s") << "all have fallen back";
+}
+
 std::string shown(bool terminal) {
   Scratch scratch;
   std::FILE* stream = std::fopen(scratch.path("out").c_str(), "w");

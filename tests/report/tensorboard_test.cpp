@@ -71,10 +71,12 @@ TEST(TensorBoard, MetricsBecomeScalarsWithTheExpertsLoads) {
   StepMetrics metrics;
   metrics.loss = 2;
   metrics.layers = {{{0.25, 0.75}, 0.5, 0.6, 0.7}, {{1.0}, 0, 0, 1}};
+  metrics.layers[1].payload_error = {{"dispatch", 0.006}, {"combine", std::nan("")}};
   std::vector<std::string> tags;
   for (const Scalar& scalar : scalars_of(metrics)) tags.push_back(scalar.tag);
   EXPECT_THAT(tags, ::testing::IsSupersetOf({"loss", "learning_rate", "moe/dropped_fraction", "moe/layer_0/dropped", "moe/layer_1/confidence",
-                                             "load/layer_0/expert_1", "load/layer_1/expert_0"}));
+                                             "load/layer_0/expert_1", "load/layer_1/expert_0", "payload_error/layer_1/dispatch"}));
+  EXPECT_THAT(tags, ::testing::Not(::testing::Contains("payload_error/layer_1/combine"))) << "a way that is not compressed loses nothing";
   EXPECT_THAT(tags, ::testing::Not(::testing::Contains("load/layer_1/expert_1")));
 }
 

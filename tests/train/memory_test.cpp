@@ -72,6 +72,19 @@ INSTANTIATE_TEST_SUITE_P(All, ArenasOfAStep,
                                                 moe.soft_slots = 10;
                                                 moe.balance_loss = moe.z_loss = 0;
                                               }},
+                                         Case{"Payloads", [](TinyJob& job) { job.trainer.model.moe.payload.format.fill(PayloadFormat::kInt8); }},
+                                         Case{"PayloadsForwardBF16",
+                                              [](TinyJob& job) {
+                                                PayloadOptions& payload = job.trainer.model.moe.payload;
+                                                payload.format[0] = payload.format[1] = PayloadFormat::kFp8;
+                                                job.trainer.precision = kPrecisionBF16;
+                                              }},
+                                         Case{"PayloadsHome",
+                                              [](TinyJob& job) {
+                                                PayloadOptions& payload = job.trainer.model.moe.payload;
+                                                payload.format[1] = payload.format[3] = PayloadFormat::kFp8;
+                                                job.trainer.model.moe.top_k = 2;
+                                              }},
                                          Case{"Dense", [](TinyJob& job) { job.trainer.model.moe.experts = 1; }}),
                          [](const testing::TestParamInfo<Case>& parameter) { return parameter.param.name; });
 
