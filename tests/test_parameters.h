@@ -150,6 +150,7 @@ class TestGradients : public Gradients {
     entry.asked = true;
     return {entry.buffer.tensor(exact_, parameter.shape), !first};
   }
+  Target expert_target(const Parameter& parameter, int) override { return target(parameter); }
   void done(const Parameter& parameter) override {
     EXPECT_EQ(parameter.kind, ParameterKind::kDense) << parameter.name << ": done() is for dense parameters";
     Entry& entry = entry_of(parameter);

@@ -43,6 +43,7 @@ Summary summarize(const Config& config, int ranks) {
   summary.memory = memory_per_rank(model, {.ranks = ranks,
                                            .lanes = train.lanes,
                                            .accumulate = train.accumulate,
+                                           .replicas = train.expert_replicas,
                                            .sequences = train.sequences,
                                            .precision = precision(config),
                                            .moments = make_optimizer(optimizer_options(config))->moments()});

@@ -29,7 +29,9 @@ std::chrono::milliseconds hang_deadline(const Config& config) {
 }  // namespace
 
 Workplace::Workplace(const MpiSession& session, const Config& config, bool check_collectives, spdlog::logger& log)
-    : threads_(threads_of(config, session.host())), backend_(make_backend(config, threads_)), grid_(session.rank(), session.size(), config.train().lanes()) {
+    : threads_(threads_of(config, session.host())),
+      backend_(make_backend(config, threads_)),
+      grid_(session.rank(), session.size(), config.train().lanes(), config.parallel().expert_replicas()) {
   Made made = make_communicator(session, {.transport = transport_named(Config::Parallel::Transport_Name(config.parallel().transport())),
                                           .sizes = outbox_sizes(model_options(config), train_options(config), precision(config), session.size()),
                                           .checked = check_collectives,

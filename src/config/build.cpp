@@ -180,6 +180,7 @@ TrainOptions train_options(const Config& config) {
   options.steps = config.train().steps();
   options.lanes = config.train().lanes();
   options.accumulate = config.train().accumulate();
+  options.expert_replicas = config.parallel().expert_replicas();
   options.sequences = config.train().sequences();
   options.sequence_length = config.model().sequence_length();
   options.epochs = config.train().epochs();

@@ -85,7 +85,7 @@ constexpr Range kRanges[] = {
     {"optimizer.final_fraction", 0, 1},
     {"eval.every", 0, kSteps},
     {"eval.batches", 0, kSteps},
-    {"parallel.expert_replicas", 1, 1},
+    {"parallel.expert_replicas", 1, 1 << 16},
     {"parallel.slices", 1, 1},
     {"parallel.overlap_chunks", 1, 32},
     {"parallel.hang_deadline", 0, 1e6},
@@ -164,6 +164,8 @@ void check_step(const Config& config, int ranks) {
           fmt::format("a micro-batch has {} tokens (train.sequences * model.sequence_length); 0 makes it one group", tokens));
   require(ranks <= train.lanes(), config, "train.lanes",
           fmt::format("there are {} ranks, and each needs a lane: raise train.lanes to at least {}, or start fewer ranks", ranks, ranks));
+  require(config.parallel().expert_replicas() <= train.lanes(), config, "parallel.expert_replicas",
+          fmt::format("must be at most train.lanes, {}, for each replica of an expert needs a lane that feeds it", train.lanes()));
 }
 
 void check_optimizer(const Config& config) {

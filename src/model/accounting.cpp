@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "comm/grid.h"
 #include "src/base/checked.h"
 #include "src/layers/loss.h"
 #include "src/moe/capacity.h"
@@ -95,12 +96,19 @@ struct RankMemory {
         a(size_of(shape.precision.activation)),
         w(size_of(shape.precision.weight)),
         x(size_of(shape.precision.exact)),
-        hosted(size.moe_blocks > 0 ? divide_up(E, P) : 0),
-        // T rows from each of P lanes, to each token's experts, spread over P ranks; half of a block's last multiple is padding.
-        rows(size.moe_blocks > 0 ? roomy(tokens_at_experts() * hosted * P * load / E + hosted * P * kRowMultiple / 2) : 0) {}
+        R(shape.replicas),
+        copies(size.moe_blocks > 0 ? divide_up(E * R, P) : 0),
+        hosted(std::min(copies, E)),
+        blocks(size.moe_blocks > 0 ? Grid(0, shape.ranks, shape.lanes, shape.replicas).most_in_flight(0, model.moe.experts, [](int fed) { return fed; }) : 0),
+        // T rows from each lane, to each token's experts, spread over the E that it feeds; half of a block's last multiple is padding.
+        rows(size.moe_blocks > 0 ? roomy(tokens_at_experts() * blocks * load / E + blocks * kRowMultiple / 2) : 0) {}
 
   int64_t tokens_at_experts() const { return static_cast<int64_t>(std::ceil(static_cast<double>(T) * size.experts_per_token())); }
-  int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * hosted * size.expert; }
+  int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * owned_of_layer(); }
+  // Of an expert with several replicas the blocks are divided over the hosts.
+  int64_t owned_of_layer() const { return R == 1 ? hosted * size.expert : divide_up(E * size.expert, std::min(P, E * R)); }
+  // A sum for each copy; with one replica, and of replica 0 on one rank, it is the owner's.
+  int64_t replica_sums() const { return R == 1 ? 0 : size.moe_blocks * (P == 1 ? copies - E : copies) * size.expert; }
   int64_t bucket() const { return std::min(kBucketBytes, size.dense() * x); }
 
   // One buffer of all dense gradients for each lane of this rank that is being summed, and one for the micro-batch at
@@ -109,7 +117,8 @@ struct RankMemory {
     const int64_t rounds = divide_up(shape.lanes, P);
     int64_t buffers = P > 1 || shape.lanes > 1 ? 1 : 0;
     if (shape.accumulate > 1) buffers = 1 + (P > 1 ? rounds : rounds - 1);
-    return buffers * size.dense() * x + 2 * bucket() / P * (P - 1);
+    const int64_t inbox = P > 1 ? std::min(kBucketBytes, size.moe_blocks * owned_of_layer() * (R - 1) * x) : 0;  // of replicas' sums
+    return buffers * size.dense() * x + 2 * bucket() / P * (P - 1) + replica_sums() * x + 2 * inbox;
   }
 
   // Two layouts of every matrix, one for each of its products; the router's are exact.
@@ -121,10 +130,11 @@ struct RankMemory {
     return 2 * (matrices * w + size.moe_blocks * size.router * x);
   }
   // One rank reads its masters in place where they have the dtype of weights, and tables of its own where not. Several
-  // ranks gather all that is dense, through a staging buffer.
+  // ranks gather all that is dense, through a staging buffer, and have the new values of experts with replicas sent to them.
   int64_t plain() const {
     if (P == 1) return w == x ? 0 : size.tables * w;
-    return size.dense() * w + std::min(kBucketBytes / x * w, size.dense() * w) / P;
+    const int64_t experts = R > 1 ? size.moe_blocks * hosted * size.expert : 0;
+    return (size.dense() + experts) * w + std::min(kBucketBytes / x * w, size.dense() * w) / P;
   }
 
   int64_t saved() const {
@@ -193,13 +203,16 @@ struct RankMemory {
   int64_t outboxes() const {
     const int64_t row = size.m.moe.payload.all() ? payload_words(D) * size_of(Dtype::kI32) : D * a;
     const int64_t exchange = size.moe_blocks > 0 ? 2 * std::max(rows, T) * row : 0;
-    return P == 1 ? exchange : 2 * exchange + 4 * bucket() / P * (P - 1);
+    const int64_t sums = R > 1 ? std::min(kBucketBytes, replica_sums() * x) : 0;
+    return P == 1 ? exchange : 2 * exchange + 4 * std::max(bucket() / P * (P - 1), sums);
   }
 
   Sizes size;
   const MemoryShape& shape;
   int64_t P, T, D, F, Fe, E, a, w, x;  // Fe: F of one expert
-  int64_t hosted;                      // experts of one MoE layer on this rank
+  int64_t R;
+  int64_t copies, hosted;              // of the experts of one MoE layer, replicas on this rank; experts that have one here
+  int64_t blocks;                      // pairs of a copy here and a lane in flight that feeds it
   int64_t rows;                        // that one MoE layer takes memory for at its experts, all lanes in flight
 };
 

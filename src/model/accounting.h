@@ -41,6 +41,7 @@ struct MemoryShape {
   int ranks = 1;       // P
   int lanes = 1;       // W
   int accumulate = 1;  // A
+  int replicas = 1;    // R, of each expert
   int64_t sequences = 1;
   Precision precision;
   int moments = 2;  // of the optimizer
@@ -58,7 +59,7 @@ struct MemoryPart {
   int64_t bytes = 0;
 };
 
-// Bytes of the rank that hosts most experts, part by part, while it trains. Routing is taken as balanced; unbalanced, one
+// Bytes of the rank that hosts most replicas of experts, part by part, while it trains. Routing is taken as balanced; unbalanced, one
 // rank's rows may grow up to the capacity. The last part stands for the program itself and its libraries.
 std::vector<MemoryPart> memory_per_rank(const ModelOptions& model, const MemoryShape& shape);
 

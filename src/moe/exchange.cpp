@@ -13,27 +13,41 @@ Exchange::Exchange(Communicator& communicator, const Grid& grid, int layer, int 
   check(communicator.rank() == grid.rank() && communicator.size() == grid.size(), "Exchange: communicator and grid differ");
   check(chunks > 0, "Exchange: expected at least one chunk");
   for (int rank = 0; rank < grid.size(); ++rank) hosted_.push_back(grid.hosted(layer, rank, experts));
-  for (int peer = 0; peer < grid.size(); ++peer) {
-    const ExpertRange& range = hosted_[static_cast<size_t>(peer)];
-    if (range.count > 0) counts_to_peers_.push_back({peer, range.first, range.count});
-    if (hosted_experts() > 0) counts_to_me_.push_back({peer, int64_t{peer} * hosted_experts(), hosted_experts()});
-  }
 }
 
 void Exchange::count(Context& ctx, const Route& route, RowTable& table) const {
   Span span(ctx.trace, SpanKind::kAllToAll, "expert counts", layer_);
+  const ExpertRange& own = hosted_[static_cast<size_t>(grid_.rank())];
   table.lanes = grid_.size();
-  table.first_expert = first_expert();
-  table.experts = hosted_experts();
+  table.experts = experts_;
+  table.first_copy = own.first;
+  table.copies = own.count;
   table.first_lane = grid_.lane_in_flight(static_cast<int>(ctx.key.lane), 0);
-  table.arrived.assign(static_cast<size_t>(table.lanes) * static_cast<size_t>(table.experts), 0);
+  table.arrived.assign(static_cast<size_t>(table.lanes) * static_cast<size_t>(table.copies), 0);
+  address_counts(ctx.key.lane, table);
   const Tensor outbox = communicator_.outbox(OutboxUse::kExchange, Dtype::kI32, experts_, 1);
   std::memcpy(outbox.data(), route.kept_on_host.data(), static_cast<size_t>(outbox.bytes()));
   const Tensor inbox(table.arrived.data(), Dtype::kI32, {static_cast<int64_t>(table.arrived.size()), 1});
   communicator_.wait(communicator_.all_to_all({"expert counts", layer_}, outbox, counts_to_peers_, inbox, counts_to_me_, Event()));
-  span.add_bytes((experts_ - hosted_experts()) * size_of(Dtype::kI32));
-  lay_out(table, route.kept_on_host, hosted_, chunks_);
+  span.add_bytes((experts_ - experts_of_[static_cast<size_t>(grid_.rank())].count) * size_of(Dtype::kI32));
+  lay_out(table, route.kept_on_host, experts_of_, chunks_);
   check(table.entries == route.entries, "Exchange: the route's entries are not the sum of its counts");
+}
+
+// Counts leave by expert and arrive by copy: each peer's for the replica that its lane feeds.
+void Exchange::address_counts(int64_t lane, const RowTable& table) const {
+  experts_of_.clear();
+  counts_to_peers_.clear();
+  counts_to_me_.clear();
+  for (int peer = 0; peer < grid_.size(); ++peer) {
+    const ExpertRange there = Grid::of_replica(hosted_[static_cast<size_t>(peer)], grid_.replica(lane), experts_);
+    experts_of_.push_back(there);
+    if (there.count > 0) counts_to_peers_.push_back({peer, there.first, there.count});
+    const int replica = grid_.replica(table.first_lane + peer);
+    const ExpertRange here = Grid::of_replica(hosted_[static_cast<size_t>(grid_.rank())], replica, experts_);
+    const int64_t copy = int64_t{replica} * experts_ + here.first - table.first_copy;
+    if (here.count > 0) counts_to_me_.push_back({peer, int64_t{peer} * table.copies + copy, here.count});
+  }
 }
 
 namespace {
@@ -68,11 +82,11 @@ void unpack_rows(Context& ctx, const Tensor& entries, const Route& route, Target
 namespace {
 
 // Of one outbox at most.
-int64_t most_rows(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int ranks) {
-  const int64_t hosted = divide_up(options.experts, ranks);
+int64_t most_rows(const MoeOptions& options, int64_t sequences, int64_t sequence_length, const Grid& grid) {
   if (options.router == RouterKind::kSoft) {  // every slot travels
     const int64_t of_expert = checked_multiply(sequences, options.soft_slots);
-    return std::max(checked_multiply(options.experts, of_expert), checked_multiply(ranks, checked_multiply(hosted, round_up(of_expert, kRowMultiple))));
+    const auto of_lane = [&](int64_t hosted) { return checked_multiply(hosted, round_up(of_expert, kRowMultiple)); };
+    return std::max(checked_multiply(options.experts, of_expert), grid.most_in_flight(0, options.experts, of_lane));
   }
   const int64_t tokens = checked_multiply(sequences, sequence_length);
   const int64_t group = group_tokens_of(options, tokens);
@@ -83,18 +97,19 @@ int64_t most_rows(const MoeOptions& options, int64_t sequences, int64_t sequence
     // Home to host: every entry of every token, or every expert full.
     rows = std::max(rows, std::min(checked_multiply(tokens, entries_of(options)), checked_multiply(options.experts, of_expert)));
     // Host to home, of one lane: every expert's block full, or every entry that can be here and every block padded.
-    const int64_t entries = checked_multiply(tokens, std::min(entries_of(options), hosted));
-    const int64_t of_lane =
-        std::min(checked_multiply(hosted, round_up(of_expert, kRowMultiple)), checked_add(entries, checked_multiply(hosted, kRowMultiple - 1)));
-    rows = std::max(rows, checked_multiply(ranks, of_lane));
+    const auto of_lane = [&](int64_t hosted) {
+      const int64_t entries = checked_multiply(tokens, std::min(entries_of(options), hosted));
+      return std::min(checked_multiply(hosted, round_up(of_expert, kRowMultiple)), checked_add(entries, checked_multiply(hosted, kRowMultiple - 1)));
+    };
+    rows = std::max(rows, grid.most_in_flight(0, options.experts, of_lane));
   }
   return rows;
 }
 
 }  // namespace
 
-int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, int ranks, Dtype dtype) {
-  const int64_t rows = most_rows(options, sequences, sequence_length, ranks);
+int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, const Grid& grid, Dtype dtype) {
+  const int64_t rows = most_rows(options, sequences, sequence_length, grid);
   const int64_t counts = checked_multiply(options.experts, size_of(Dtype::kI32));
   return std::max(counts, checked_multiply(rows, options.payload.row_bytes(width, dtype)));
 }

@@ -29,10 +29,8 @@ class Exchange {
   // the exchange.
   Exchange(Communicator& communicator, const Grid& grid, int layer, int experts, int chunks);
 
-  int first_expert() const { return hosted_[static_cast<size_t>(grid_.rank())].first; }
-  int hosted_experts() const { return hosted_[static_cast<size_t>(grid_.rank())].count; }
-
-  // Every rank tells every other how many rows come for each of its experts. Fills the table, which outlives the trips.
+  // Every rank tells every other how many rows come for each of its experts, in the replica that the rank's lane feeds.
+  // Fills the table, which outlives the trips.
   void count(Context& ctx, const Route& route, RowTable& table) const;
   // Dispatch and combine of rows [.., columns] activation, which arrive in saved memory. Each way has its form of `payloads`;
   // memory for those that are compressed is scratch.
@@ -41,13 +39,17 @@ class Exchange {
   Trip backward_trip(Context& ctx, const RowTable& table, int64_t columns, const Payloads& payloads = {}) const;
 
  private:
+  void address_counts(int64_t lane, const RowTable& table) const;
+
   Communicator& communicator_;
   const Grid& grid_;
   int layer_;
   int experts_;
   int chunks_;
-  std::vector<ExpertRange> hosted_;                      // [P]
-  std::vector<Segment> counts_to_peers_, counts_to_me_;  // of the collective "expert counts"
+  std::vector<ExpertRange> hosted_;  // [P] copies of each rank
+  // Of one call. Members so that their memory is reused; a layer is used by its rank's thread only.
+  mutable std::vector<ExpertRange> experts_of_;                  // [P] those of the replica that this rank's lane feeds
+  mutable std::vector<Segment> counts_to_peers_, counts_to_me_;  // of the collective "expert counts"
 };
 
 // outbox [entries, D]: x[token] of each entry of the chunk. x [T, D].
@@ -57,7 +59,7 @@ void unpack_rows(Context& ctx, const Tensor& entries, const Route& route, Target
 
 // The largest outbox that an exchange asks for with micro-batches of `sequences` sequences, whose tokens are `width`
 // numbers of `dtype` or payloads of them, in training and at evaluation: OutboxSizes::exchange_bytes. Without drops one rank may have to return
-// the rows of all.
-int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, int ranks, Dtype dtype);
+// the rows of all. Of any rank of the grid.
+int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, const Grid& grid, Dtype dtype);
 
 }  // namespace switchyard

@@ -71,14 +71,15 @@ void Experts::visit(const ParameterVisitor& visitor) {
   }
 }
 
-// Calls visit_block(global expert, first row, rows rounded up) for every block with rows, experts outside, lanes inside.
+// Calls visit_block(expert, replica, first row, rows rounded up) for every block with rows, copies outside, lanes inside.
 template <class Visitor>
 void Experts::for_each_block(const RowTable& table, Visitor visit_block) const {
-  for (int expert = 0; expert < table.experts; ++expert) {
+  for (int copy = 0; copy < table.copies; ++copy) {
+    const Expert& expert = experts_[static_cast<size_t>(table.expert(copy))];
     for (int lane = 0; lane < table.lanes; ++lane) {
-      const size_t block = table.block(expert, lane);
+      const size_t block = table.block(copy, lane);
       if (table.count[block] == 0) continue;
-      visit_block(table.first_expert + expert, table.offset[block], round_up(table.count[block], kRowMultiple));
+      visit_block(expert, table.replica(copy), table.offset[block], round_up(table.count[block], kRowMultiple));
     }
   }
 }
@@ -192,33 +193,29 @@ void Experts::add_input_gradient(Context& ctx, const Chunk& chunk, const Tensor&
   ctx.backend.multiply(products_);
 }
 
-// One term per (expert, lane with rows), in lane order. Rows beyond the counts are zero in dprocessed and dhidden.
+// One term per (copy, lane with rows), in lane order. Rows beyond the counts are zero in dprocessed and dhidden.
 void Experts::backward_weights(Context& ctx, const Saved& saved, const Backward& work, Gradients& grads) const {
   const Span span(ctx.trace, SpanKind::kCompute, "experts backward", layer_);
   const RowTable& table = *work.dprocessed.table;
   const Tensor &dprocessed = work.dprocessed.buffer, &arrived = saved.arrived.buffer;
   outer_products_.clear();
-  for_each_block(table, [&](int e, int64_t first, int64_t rows) {
-    const Parameter& out = experts_[static_cast<size_t>(e)].out;
-    outer_products_.push_back({dprocessed.slice_rows(first, rows), saved.hidden.slice_rows(first, rows), grads.target(out)});
+  for_each_block(table, [&](const Expert& expert, int replica, int64_t first, int64_t rows) {
+    outer_products_.push_back({dprocessed.slice_rows(first, rows), saved.hidden.slice_rows(first, rows), grads.expert_target(expert.out, replica)});
   });
-  for_each_block(table, [&](int e, int64_t first, int64_t rows) {
-    const Parameter& in = experts_[static_cast<size_t>(e)].in;
-    outer_products_.push_back({work.dhidden.slice_rows(first, rows), arrived.slice_rows(first, rows), grads.target(in)});
+  for_each_block(table, [&](const Expert& expert, int replica, int64_t first, int64_t rows) {
+    outer_products_.push_back({work.dhidden.slice_rows(first, rows), arrived.slice_rows(first, rows), grads.expert_target(expert.in, replica)});
   });
   if (shape_.gated) {
-    for_each_block(table, [&](int e, int64_t first, int64_t rows) {
-      const Parameter& gate = experts_[static_cast<size_t>(e)].gate;
-      outer_products_.push_back({work.dgate.slice_rows(first, rows), arrived.slice_rows(first, rows), grads.target(gate)});
+    for_each_block(table, [&](const Expert& expert, int replica, int64_t first, int64_t rows) {
+      outer_products_.push_back({work.dgate.slice_rows(first, rows), arrived.slice_rows(first, rows), grads.expert_target(expert.gate, replica)});
     });
   }
   ctx.backend.multiply_outer(outer_products_);
   if (!shape_.bias) return;
-  for_each_block(table, [&](int e, int64_t first, int64_t rows) {
-    const Expert& expert = experts_[static_cast<size_t>(e)];
-    ctx.backend.sum_rows(grads.target(expert.out_bias), dprocessed.slice_rows(first, rows));
-    ctx.backend.sum_rows(grads.target(expert.in_bias), work.dhidden.slice_rows(first, rows));
-    if (shape_.gated) ctx.backend.sum_rows(grads.target(expert.gate_bias), work.dgate.slice_rows(first, rows));
+  for_each_block(table, [&](const Expert& expert, int replica, int64_t first, int64_t rows) {
+    ctx.backend.sum_rows(grads.expert_target(expert.out_bias, replica), dprocessed.slice_rows(first, rows));
+    ctx.backend.sum_rows(grads.expert_target(expert.in_bias, replica), work.dhidden.slice_rows(first, rows));
+    if (shape_.gated) ctx.backend.sum_rows(grads.expert_target(expert.gate_bias, replica), work.dgate.slice_rows(first, rows));
   });
 }
 

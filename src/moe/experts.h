@@ -8,7 +8,8 @@
 //
 // Rows come in chunks (row_table.h). The operand of a product is the rows of one expert from one lane, or whole panels of
 // them, never of several lanes together: so its bits do not depend on how many lanes are in flight, nor on the chunks.
-// Gradients of an expert are added lane by lane, in lane order, each lane's rows in one product.
+// Gradients are added lane by lane, in lane order, each lane's rows in one product; each replica of an expert has a sum of its
+// own, of the lanes that feed it.
 #pragma once
 
 #include <string>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <numeric>
 
 #include "kernels/backend.h"
@@ -36,12 +37,12 @@ void place_blocks(RowTable& table) {
   table.count.assign(table.arrived.size(), 0);
   table.offset.assign(table.arrived.size(), 0);
   table.rows = 0;
-  for (int expert = 0; expert < table.experts; ++expert) {
+  for (int copy = 0; copy < table.copies; ++copy) {
     for (int lane = 0; lane < table.lanes; ++lane) {
-      const int64_t count = table.arrived[static_cast<size_t>(lane) * static_cast<size_t>(table.experts) + static_cast<size_t>(expert)];
+      const int64_t count = table.arrived[static_cast<size_t>(lane) * static_cast<size_t>(table.copies) + static_cast<size_t>(copy)];
       check(count >= 0 && count <= kMaxBlockRows, "Exchange: a peer announced an impossible number of rows");
-      table.count[table.block(expert, lane)] = count;
-      table.offset[table.block(expert, lane)] = table.rows;
+      table.count[table.block(copy, lane)] = count;
+      table.offset[table.block(copy, lane)] = table.rows;
       table.rows += round_up(count, kRowMultiple);
     }
   }
@@ -50,25 +51,28 @@ void place_blocks(RowTable& table) {
 
 // What this rank sends: runs of entries.
 void cut_entries(RowTable& table, std::span<const int32_t> kept, std::span<const ExpertRange> hosted) {
-  table.entries = 0;
+  table.entry.assign(kept.size() + 1, 0);
+  std::partial_sum(kept.begin(), kept.end(), table.entry.begin() + 1, std::plus<int64_t>());
+  table.entries = table.entry.back();
   for (size_t peer = 0; peer < hosted.size(); ++peer) {
-    const auto counts = kept.subspan(static_cast<size_t>(hosted[peer].first), static_cast<size_t>(hosted[peer].count));
-    cut(counts, table.chunks.size(), [&](size_t chunk, int, int64_t, int64_t rows) {
+    const auto first = static_cast<size_t>(hosted[peer].first);
+    int64_t entry = table.entry[first];
+    cut(kept.subspan(first, static_cast<size_t>(hosted[peer].count)), table.chunks.size(), [&](size_t chunk, int, int64_t, int64_t rows) {
       std::vector<Segment>& home = table.chunks[chunk].home;
-      if (home.empty() || home.back().peer != static_cast<int>(peer)) home.push_back({static_cast<int>(peer), table.entries, 0});
+      if (home.empty() || home.back().peer != static_cast<int>(peer)) home.push_back({static_cast<int>(peer), entry, 0});
       home.back().rows += rows;
-      table.entries += rows;
+      entry += rows;
     });
   }
 }
 
 // What arrives here: pieces of blocks.
 void cut_rows(RowTable& table) {
-  const size_t experts = static_cast<size_t>(table.experts);
+  const size_t copies = static_cast<size_t>(table.copies);
   for (int lane = 0; lane < table.lanes; ++lane) {
-    const auto counts = std::span(table.arrived).subspan(static_cast<size_t>(lane) * experts, experts);
-    cut(counts, table.chunks.size(), [&](size_t chunk, int expert, int64_t slot, int64_t rows) {
-      table.chunks[chunk].pieces.push_back({table.first_expert + expert, table.first_lane + lane, slot, table.offset[table.block(expert, lane)] + slot, rows});
+    const auto counts = std::span(table.arrived).subspan(static_cast<size_t>(lane) * copies, copies);
+    cut(counts, table.chunks.size(), [&](size_t chunk, int copy, int64_t slot, int64_t rows) {
+      table.chunks[chunk].pieces.push_back({table.expert(copy), table.first_lane + lane, slot, table.offset[table.block(copy, lane)] + slot, rows});
     });
   }
   for (Chunk& chunk : table.chunks) {

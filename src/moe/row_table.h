@@ -55,23 +55,29 @@ void for_each_run(const Chunk& chunk, Visitor visit_rows) {
   if (end > first) visit_rows(first, end - first);
 }
 
+// Blocks of rows belong to copies of experts (comm/grid.h), which with one replica are the experts.
 struct RowTable {
-  int first_expert = 0;    // the experts that this rank hosts
-  int experts = 0;         // e; 0 where it hosts none
+  int experts = 0;         // E
+  int first_copy = 0;      // the copies that this rank hosts
+  int copies = 0;          // e; 0 where it hosts none
   int64_t first_lane = 0;  // the lanes in flight: one per rank, those beyond the last lane send no rows
   int lanes = 0;
-  std::vector<int32_t> arrived;  // [lanes, e], as the counts arrive
-  std::vector<int64_t> count;    // [e, lanes] rows of one expert from one lane
+  std::vector<int32_t> arrived;  // [lanes, e], as the counts arrive; 0 where the lane feeds another replica
+  std::vector<int64_t> count;    // [e, lanes] rows of one copy from one lane
   std::vector<int64_t> offset;   // [e, lanes] first row of that block, a multiple of kRowMultiple
   int64_t rows = 0;              // of a buffer, rows of blocks rounded up
   int64_t room = 0;              // rows to take memory for: at least `rows`, in few different sizes
   int64_t entries = 0;           // rows at home
+  std::vector<int64_t> entry;    // [E + 1] where the entries of each expert begin
   std::vector<Chunk> chunks;     // as many on every rank
 
-  size_t block(int expert, int lane) const { return static_cast<size_t>(expert) * static_cast<size_t>(lanes) + static_cast<size_t>(lane); }
+  size_t block(int copy, int lane) const { return static_cast<size_t>(copy) * static_cast<size_t>(lanes) + static_cast<size_t>(lane); }
+  int expert(int copy) const { return (first_copy + copy) % experts; }
+  int replica(int copy) const { return (first_copy + copy) / experts; }
 };
 
-// From counts to places. `kept` [E]: this rank's rows for each expert; `hosted` [P]: the experts of each rank.
+// From counts to places. `kept` [E]: this rank's rows for each expert; `hosted` [P]: the experts at each rank of the replica
+// that this rank's lane feeds.
 void lay_out(RowTable& table, std::span<const int32_t> kept, std::span<const ExpertRange> hosted, int chunks);
 
 // Rows at their experts: [table.rows, D]. Rows of a block beyond its count are zero where they come from home; those

@@ -43,7 +43,7 @@ Place span_place(const TimelineSpan& span) {
 // `around`: the innermost span that holds the call; may be null.
 Place call_place(const TimelineCall& call, const TimelineSpan* around) {
   if (call.kind == CallKind::kTransfer) return exchange_place(call.name, call.layer);
-  if (call.kind == CallKind::kBucketTransfer) return {-1, "gradient sum"};
+  if (call.kind == CallKind::kBucketTransfer) return {-1, around != nullptr && around->kind == SpanKind::kPublish ? "publish" : "gradient sum"};
   if (around != nullptr && (around->kind == SpanKind::kPublish || around->kind == SpanKind::kGradientSum)) return span_place(*around);
   return {-1, "control"};
 }

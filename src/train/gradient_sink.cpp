@@ -3,7 +3,14 @@
 namespace switchyard {
 
 GradientSink::GradientSink(Backend& backend, Communicator& communicator, const Grid& grid, Trace& trace, ParameterStore& store, int accumulate, Dtype exact)
-    : backend_(backend), grid_(grid), store_(store), sum_(communicator, backend, grid, trace, exact, store.buckets()), accumulate_(accumulate), exact_(exact) {
+    : backend_(backend),
+      communicator_(communicator),
+      grid_(grid),
+      trace_(trace),
+      store_(store),
+      sum_(communicator, backend, grid, trace, exact, store.buckets()),
+      accumulate_(accumulate),
+      exact_(exact) {
   parameters_.assign(store.buckets().size(), 0);
   for (const auto& [parameter, place] : store.places()) {
     dense_[parameter] = {place, 0};
@@ -11,7 +18,10 @@ GradientSink::GradientSink(Backend& backend, Communicator& communicator, const G
   }
   open_ = parameters_;
   for (const PlacedBlock& block : store.blocks()) {
-    if (block.parameter->kind == ParameterKind::kExpert && block.owned_index >= 0) started_[block.parameter] = false;
+    if (block.parameter->kind != ParameterKind::kExpert) continue;
+    for (int replica = 0; replica < grid.replicas(); ++replica) {
+      if (store.hosts(*block.parameter, replica)) started_[{block.parameter, replica}] = false;
+    }
   }
   const Shape dense{store.dense_elements()};
   if (accumulate > 1) scratch_ = make_buffer(exact, dense);
@@ -47,14 +57,15 @@ void GradientSink::begin(int accumulation, int lane) {
 }
 
 Target GradientSink::target(const Parameter& parameter) {
-  if (parameter.kind == ParameterKind::kExpert) {
-    bool& started = started_.at(&parameter);
-    const Target result{store_.expert_sum(parameter), started};
-    started = true;
-    return result;
-  }
   const Dense& dense = dense_.at(&parameter);
   return Target{written(dense, parameter), dense.uses > 0};
+}
+
+Target GradientSink::expert_target(const Parameter& parameter, int replica) {
+  bool& started = started_.at({&parameter, replica});
+  const Target result{store_.expert_sum(parameter, replica), started};
+  started = true;
+  return result;
 }
 
 void GradientSink::done(const Parameter& parameter) {
@@ -76,10 +87,11 @@ void GradientSink::end() {
 }
 
 void GradientSink::finish() {
-  for (auto& [parameter, started] : started_) {
-    if (!started) backend_.zero(Out(store_.expert_sum(*parameter)));
+  for (auto& [copy, started] : started_) {
+    if (!started) backend_.zero(Out(store_.expert_sum(*copy.first, copy.second)));
     started = false;
   }
+  store_.add_replicas(communicator_, trace_);
 }
 
 int64_t GradientSink::reserved_bytes() const {

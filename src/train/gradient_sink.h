@@ -3,7 +3,7 @@
 //
 // Orders, the same for every number of ranks:
 //   dense   g_lane = ((g_0 + g_1) + ...) over accumulations, then (g_lane0 + g_lane1) + ... at the owner
-//   experts accumulations outside, lanes inside, each lane by itself
+//   experts accumulations outside, lanes inside, each lane by itself; then (replica 0 + replica 1) + ... at the owner
 #pragma once
 
 #include <map>
@@ -22,10 +22,11 @@ class GradientSink : public Gradients {
   // The micro-batch whose backward follows. Accumulations outside, this rank's lanes inside.
   void begin(int accumulation, int lane);
   Target target(const Parameter& parameter) override;
+  Target expert_target(const Parameter& parameter, int replica) override;
   void done(const Parameter& parameter) override;
   // After the micro-batch's backward: every dense parameter must have been closed.
   void end();
-  // After the last micro-batch: sums nothing was added to become zero.
+  // After the last micro-batch: sums nothing was added to become zero, and those of replicas are added up. Collective.
   void finish();
 
   int64_t reserved_bytes() const;
@@ -41,17 +42,19 @@ class GradientSink : public Gradients {
   Tensor lane_run() const;
 
   Backend& backend_;
+  Communicator& communicator_;
   const Grid& grid_;
+  Trace& trace_;
   ParameterStore& store_;
   OrderedSum sum_;
   int accumulate_;
   Dtype exact_;
   std::map<const Parameter*, Dense> dense_;
-  std::map<const Parameter*, bool> started_;  // experts: has a term of this step been added
-  std::vector<int> open_;                     // per bucket: parameters not yet closed in this micro-batch
-  std::vector<int> parameters_;               // per bucket
-  Buffer scratch_;                            // accumulations after the first
-  std::vector<Buffer> lanes_;                 // sums of lanes: one per round when accumulating, else one in all
+  std::map<std::pair<const Parameter*, int>, bool> started_;  // replicas that are here: has a term of this step been added
+  std::vector<int> open_;                                     // per bucket: parameters not yet closed in this micro-batch
+  std::vector<int> parameters_;                               // per bucket
+  Buffer scratch_;                                            // accumulations after the first
+  std::vector<Buffer> lanes_;                                 // sums of lanes: one per round when accumulating, else one in all
   int accumulation_ = 0, lane_ = 0;
 };
 

@@ -16,11 +16,17 @@ int range_owner(const BucketLayout& bucket, int64_t position) {
 
 }  // namespace
 
-ParameterStore::ParameterStore(Backend& backend, const Grid& grid, Options options, const Visit& visit) : backend_(backend), grid_(grid), options_(options) {
+ParameterStore::ParameterStore(Backend& backend, const Grid& grid, Options options, const Visit& visit)
+    : backend_(backend),
+      grid_(grid),
+      options_(options),
+      replicas_(backend, grid, {.precision = options.precision, .training = options.training, .bucket_bytes = options.bucket_bytes}) {
   collect(visit);
   cut_buckets();
+  place_experts();
+  const std::vector<int64_t> offsets = place_blocks();
   allocate();
-  place_blocks();
+  own_blocks(offsets);
   make_groups();
   for (Placement& placement : placements_) attach_forms(placement);
 }
@@ -65,15 +71,19 @@ void ParameterStore::cut_buckets() {
   }
 }
 
-void ParameterStore::allocate() {
+void ParameterStore::place_experts() {
   for (Placement& placement : placements_) {
     const Parameter& parameter = *placement.parameter;
     if (parameter.kind != ParameterKind::kExpert) continue;
-    placement.owner = grid_.owner(parameter.moe_layer, parameter.expert, experts_of_layer_.at(parameter.moe_layer));
-    if (placement.owner != grid_.rank()) continue;
-    placement.state_offset = owned_elements_;
-    owned_elements_ += elements_of(parameter);
+    std::vector<int> hosts;
+    for (int replica = 0; replica < grid_.replicas(); ++replica) hosts.push_back(host_of(parameter, replica));
+    placement.hosted = std::find(hosts.begin(), hosts.end(), grid_.rank()) != hosts.end();
+    if (replicated(parameter)) replicas_.place(parameter, std::move(hosts), published(parameter));
   }
+  replicas_.allocate();
+}
+
+void ParameterStore::allocate() {
   const Dtype exact = options_.precision.exact;
   masters_ = make_buffer(exact, {owned_elements_});
   if (!options_.training) return;
@@ -81,39 +91,71 @@ void ParameterStore::allocate() {
   for (int i = 0; i < options_.moments; ++i) moments_[static_cast<size_t>(i)] = make_buffer(exact, {owned_elements_});
 }
 
-void ParameterStore::place_blocks() {
+int ParameterStore::host_of(const Parameter& parameter, int replica) const {
+  return grid_.owner(parameter.moe_layer, parameter.expert, experts_of_layer_.at(parameter.moe_layer), replica);
+}
+
+// The host of that replica which owns least so far.
+int ParameterStore::expert_owner(const Parameter& parameter, int64_t elements) {
+  const auto owned = [this](int rank) -> int64_t& { return expert_elements_[static_cast<size_t>(rank)]; };
+  int owner = host_of(parameter, 0);
+  for (int replica = 1; replica < grid_.replicas(); ++replica) {
+    const int host = host_of(parameter, replica);
+    if (owned(host) < owned(owner)) owner = host;
+  }
+  owned(owner) += elements;
+  return owner;
+}
+
+// Answers with the place in the owned run of each block that this rank owns.
+std::vector<int64_t> ParameterStore::place_blocks() {
+  std::vector<int64_t> offsets;
   owned_per_rank_.assign(static_cast<size_t>(grid_.size()), 0);
-  for (const Placement& placement : placements_) {
+  expert_elements_.assign(static_cast<size_t>(grid_.size()), 0);
+  for (Placement& placement : placements_) {
     const Parameter& parameter = *placement.parameter;
     for (const BlockRange& range : blocks_of(parameter.shape)) {
-      const int64_t first = range.first_row * parameter.columns();
-      PlacedBlock block{&parameter, range, placement.owner, -1};
-      int64_t offset = placement.state_offset + first;
-      if (parameter.kind == ParameterKind::kDense) {
-        const BucketLayout& bucket = buckets_[static_cast<size_t>(placement.bucket)];
-        block.owner = range_owner(bucket, placement.offset + first);
-        offset = bucket_owned_start_[static_cast<size_t>(placement.bucket)] + placement.offset + first - bucket.begin[static_cast<size_t>(grid_.rank())];
-      }
+      const int64_t first = range.first_row * parameter.columns(), elements = range.rows * parameter.columns();
+      const bool dense = parameter.kind == ParameterKind::kDense;
+      const BucketLayout* bucket = dense ? &buckets_[static_cast<size_t>(placement.bucket)] : nullptr;
+      PlacedBlock block{&parameter, range, dense ? range_owner(*bucket, placement.offset + first) : expert_owner(parameter, elements), -1};
       if (block.owner == grid_.rank()) {
-        block.owned_index = static_cast<int64_t>(owned_.size());
-        own(placement, range, offset);
+        block.owned_index = static_cast<int64_t>(offsets.size());
+        if (dense) {
+          offsets.push_back(bucket_owned_start_[static_cast<size_t>(placement.bucket)] + placement.offset + first -
+                            bucket->begin[static_cast<size_t>(grid_.rank())]);
+        } else {
+          if (placement.state_offset < 0) placement.state_offset = owned_elements_;
+          offsets.push_back(owned_elements_);
+          owned_elements_ += elements;
+        }
       }
       ++owned_per_rank_[static_cast<size_t>(block.owner)];
       blocks_.push_back(block);
     }
   }
+  return offsets;
 }
 
-void ParameterStore::own(const Placement& placement, BlockRange range, int64_t offset) {
-  const Shape shape{range.rows, placement.parameter->columns()};
-  OwnedBlock block;
-  block.master = owned_slice(masters_, offset, shape);
-  block.decay = placement.parameter->decay;
-  if (options_.training) {
-    block.gradient = owned_slice(sums_, offset, shape);
-    for (int i = 0; i < options_.moments; ++i) block.moments[i] = owned_slice(moments_[static_cast<size_t>(i)], offset, shape);
+void ParameterStore::own_blocks(const std::vector<int64_t>& offsets) {
+  owned_.reserve(offsets.size());
+  for (const PlacedBlock& placed : blocks_) {
+    const Parameter& parameter = *placed.parameter;
+    if (placed.owned_index >= 0) {
+      const int64_t offset = offsets[static_cast<size_t>(placed.owned_index)];
+      const Shape shape{placed.range.rows, parameter.columns()};
+      OwnedBlock block;
+      block.master = owned_slice(masters_, offset, shape);
+      block.decay = parameter.decay;
+      if (options_.training) {
+        block.gradient = owned_slice(sums_, offset, shape);
+        for (int i = 0; i < options_.moments; ++i) block.moments[i] = owned_slice(moments_[static_cast<size_t>(i)], offset, shape);
+      }
+      owned_.push_back(block);
+    }
+    if (replicated(parameter)) replicas_.add_block(parameter, placed.range, placed.owner, placed.owned_index >= 0 ? &owned_.back() : nullptr);
   }
-  owned_.push_back(block);
+  replicas_.cut_buckets();
 }
 
 Tensor ParameterStore::owned_slice(const Buffer& buffer, int64_t offset, Shape shape) const {
@@ -125,11 +167,15 @@ Tensor ParameterStore::bucket_sums(int bucket) const {
   return owned_slice(sums_, bucket_owned_start_[index], {buckets_[index].range_elements(grid_.rank())});
 }
 
-Tensor ParameterStore::expert_sum(const Parameter& parameter) const {
+// Of replica 0 where one rank owns all blocks, which then follow one another, it is the owner's.
+Tensor ParameterStore::expert_sum(const Parameter& parameter, int replica) const {
+  if (travels(parameter) || replica > 0) return replicas_.sum(parameter, replica);
   const Placement& placement = placements_[placement_of_.at(&parameter)];
   check(placement.state_offset >= 0, "ParameterStore::expert_sum: the expert lives on another rank");
   return owned_slice(sums_, placement.state_offset, parameter.shape);
 }
+
+bool ParameterStore::hosts(const Parameter& parameter, int replica) const { return host_of(parameter, replica) == grid_.rank(); }
 
 int64_t ParameterStore::bucket_outbox_bytes() const {
   int64_t largest = 0;

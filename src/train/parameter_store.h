@@ -1,9 +1,9 @@
 // ParameterStore: who owns which block of which parameter, and the memory behind it.
 //
 // Dense parameters are laid out in buckets, in the order in which backward closes them; each bucket is divided into one
-// range of whole blocks per rank. An expert belongs to the rank that hosts it. The owner of a block, and nobody else,
-// holds its f32 master, its moments and its gradient sum; publish() brings new values to every rank in the forms that
-// layers read.
+// range of whole blocks per rank. An expert belongs to the rank that hosts it; of an expert with several replicas, each
+// block to the host of one of them. The owner of a block, and nobody else, holds its f32 master, its moments and its
+// gradient sum; publish() brings new values, in the forms that layers read, to every rank that reads them.
 #pragma once
 
 #include <array>
@@ -21,6 +21,7 @@
 #include "src/layers/context.h"
 #include "src/layers/parameter.h"
 #include "src/optim/optimizer.h"
+#include "src/train/replicas.h"
 
 namespace switchyard {
 
@@ -44,7 +45,7 @@ class ParameterStore {
 
   struct Options {
     Precision precision;
-    int moments = 0;      // per element, kept by the optimizer; 0 also means: no gradient sums (evaluation)
+    int moments = 0;  // per element, kept by the optimizer; 0 also means: no gradient sums (evaluation)
     bool training = true;
     int64_t bucket_bytes = int64_t{32} << 20;
   };
@@ -66,9 +67,14 @@ class ParameterStore {
   int64_t bucket_start(int bucket) const { return bucket_start_[static_cast<size_t>(bucket)]; }  // in the flat dense run
   int64_t dense_elements() const { return bucket_start_.back(); }
   const std::map<const Parameter*, BucketPlace>& places() const { return places_; }
-  // This rank's sums of a bucket's own range; and the whole sum of a hosted expert's parameter, in its shape.
+  // This rank's sums of a bucket's own range; and the sum of one replica, hosted here, of an expert's parameter, in its shape.
   Tensor bucket_sums(int bucket) const;
-  Tensor expert_sum(const Parameter& parameter) const;
+  Tensor expert_sum(const Parameter& parameter, int replica) const;
+  // Whether this rank hosts a replica of an expert's parameter.
+  bool hosts(const Parameter& parameter, int replica) const;
+  // Adds the sums of replicas up, in their order, at the owners. Nothing is done with one replica, for there the sum is the
+  // owner's. Collective.
+  void add_replicas(Communicator& communicator, Trace& trace) { replicas_.add_up(communicator, trace); }
 
   // Everything that a checkpoint holds: "<name>", and "optimizer.<moment>.<name>" for each name in `moments`.
   std::vector<StateTensor> state(const std::vector<std::string>& moments) const;
@@ -85,10 +91,10 @@ class ParameterStore {
   struct Placement {  // a parameter, in visiting order
     Parameter* parameter = nullptr;
     int bucket = -1;
-    int64_t offset = 0;        // dense: in its bucket
-    int owner = -1;            // experts
-    int64_t state_offset = -1; // experts at their owner: in the owned run
-    size_t group = 0;          // dense, several ranks: where its published values lie
+    int64_t offset = 0;         // dense: in its bucket
+    bool hosted = false;        // experts: there is a replica here
+    int64_t state_offset = -1;  // experts: where this rank's first block lies in the owned run
+    size_t group = 0;           // dense, several ranks: where its published values lie
     int64_t group_offset = 0;
   };
   // The part of a bucket that is published in one dtype, as one flat run of whole blocks.
@@ -112,14 +118,20 @@ class ParameterStore {
 
   void collect(const Visit& visit);
   void cut_buckets();
-  void place_blocks();
+  void place_experts();
+  std::vector<int64_t> place_blocks();
+  int host_of(const Parameter& parameter, int replica) const;
+  int expert_owner(const Parameter& parameter, int64_t elements);
   void allocate();
-  void own(const Placement& placement, BlockRange range, int64_t offset);
+  void own_blocks(const std::vector<int64_t>& offsets);
   void attach_forms(Placement& placement);
   void make_groups();
   void gather(const Group& group, Communicator& communicator);
   Tensor master_of(const Placement& placement) const;
   Tensor values_of(const Placement& placement) const;
+  bool replicated(const Parameter& parameter) const { return parameter.kind == ParameterKind::kExpert && grid_.replicas() > 1; }
+  // Whether no rank may have all blocks of it, so that new values come by messages.
+  bool travels(const Parameter& parameter) const { return grid_.size() > 1 && (parameter.kind == ParameterKind::kDense || grid_.replicas() > 1); }
   Dtype published(const Parameter& parameter) const;
   Tensor owned_slice(const Buffer& buffer, int64_t offset, Shape shape) const;
   std::vector<StateTensor> state_of(const std::string& prefix, const std::function<Tensor(const OwnedBlock&)>& part) const;
@@ -129,6 +141,7 @@ class ParameterStore {
   Options options_;
   std::vector<Placement> placements_;
   std::map<int, int> experts_of_layer_;
+  std::vector<int64_t> expert_elements_;  // [P] of experts' blocks that each rank owns
   std::vector<BucketLayout> buckets_;
   std::vector<int64_t> bucket_start_;        // in the flat dense run; one more than buckets
   std::vector<int64_t> bucket_owned_start_;  // of this rank's range, in the owned run
@@ -142,6 +155,7 @@ class ParameterStore {
   Buffer masters_, sums_;
   std::array<Buffer, 2> moments_;
   std::vector<Group> groups_;
+  Replicas replicas_;
   Buffer publish_staging_;
   std::vector<Buffer> forms_;
 };

@@ -1,8 +1,8 @@
 // From masters to the forms that layers read.
 //
-// Where one rank owns all blocks of a parameter (one rank in all, or an expert) the forms are made from the masters in
-// place. Otherwise each bucket's values of one dtype are gathered as one flat run: owners round their blocks once, and
-// the rounded values travel.
+// Where one rank owns all blocks of a parameter (one rank in all, or an expert with one replica) the forms are made from the
+// masters in place. Otherwise owners round their blocks once, and the rounded values travel: each bucket's dense values of
+// one dtype are gathered as one flat run, those of experts go where their replicas are (replicas.h).
 #include "src/train/parameter_store.h"
 
 namespace switchyard {
@@ -29,7 +29,8 @@ void ParameterStore::make_groups() {
         if (placement.bucket != static_cast<int>(bucket) || published(*block.parameter) != dtype) continue;
         const int64_t elements = block.range.rows * block.parameter->columns();
         group.elements_per_rank[static_cast<size_t>(block.owner)] += elements;
-        if (block.owned_index >= 0) group.own.push_back({static_cast<size_t>(block.owned_index), placement.group_offset + block.range.first_row * block.parameter->columns()});
+        if (block.owned_index >= 0)
+          group.own.push_back({static_cast<size_t>(block.owned_index), placement.group_offset + block.range.first_row * block.parameter->columns()});
       }
       group.values = make_buffer(dtype, {filled});
       if (filled > 0) groups_.push_back(std::move(group));
@@ -44,11 +45,11 @@ void ParameterStore::make_groups() {
 void ParameterStore::attach_forms(Placement& placement) {
   Parameter& parameter = *placement.parameter;
   const bool expert = parameter.kind == ParameterKind::kExpert;
-  if (expert && placement.state_offset < 0) return;
+  if (expert && !placement.hosted) return;
   const Dtype dtype = published(parameter);
   const Forms& forms = parameter.forms;
   if (forms.plain_weight || forms.plain_exact) {
-    if (!expert && grid_.size() > 1) {
+    if (travels(parameter)) {
       parameter.plain = values_of(placement);
     } else if (dtype == options_.precision.exact) {
       parameter.plain = master_of(placement);
@@ -75,6 +76,7 @@ Tensor ParameterStore::master_of(const Placement& placement) const {
 }
 
 Tensor ParameterStore::values_of(const Placement& placement) const {
+  if (placement.parameter->kind == ParameterKind::kExpert) return replicas_.values(*placement.parameter);
   const Group& group = groups_[placement.group];
   const int64_t elements = placement.parameter->shape.elements();
   return group.values.tensor(group.dtype, {group.elements()}).slice_rows(placement.group_offset, elements).reshape(placement.parameter->shape);
@@ -99,11 +101,11 @@ void ParameterStore::publish(Communicator& communicator, Trace& trace) {
     gather(group, communicator);
     span.add_bytes(group.elements_per_rank[static_cast<size_t>(grid_.rank())] * size_of(group.dtype) * (grid_.size() - 1));
   }
+  span.add_bytes(replicas_.publish(communicator));
   for (const Placement& placement : placements_) {
     Parameter& parameter = *placement.parameter;
     if (!parameter.hosted()) continue;
-    const bool gathered = parameter.kind == ParameterKind::kDense && grid_.size() > 1;
-    const Tensor values = gathered ? values_of(placement) : master_of(placement);
+    const Tensor values = travels(parameter) ? values_of(placement) : master_of(placement);
     if (parameter.plain.exists() && parameter.plain.data() != values.data()) backend_.convert(Out(parameter.plain), values);
     if (parameter.forward.storage.exists()) backend_.pack(parameter.forward, values);
     if (parameter.backward.storage.exists()) backend_.pack(parameter.backward, values);

@@ -15,6 +15,7 @@ ArenaBytes arenas_of(const Runtime::Options& options, const Grid& grid) {
   return arena_bytes(options.model, {.ranks = grid.size(),
                                      .lanes = train.lanes,
                                      .accumulate = train.accumulate,
+                                     .replicas = grid.replicas(),
                                      .sequences = train.sequences,
                                      .precision = options.precision,
                                      .moments = options.moments});
@@ -63,20 +64,25 @@ void Runtime::share() {
 OutboxSizes outbox_sizes(const ModelOptions& model, const TrainOptions& train, Precision precision, int ranks) {
   if (ranks == 1) return {};
   const auto self = make_self_communicator({});
-  const Grid grid(0, 1, 1);
-  const auto described = make_model(model, *self, grid);
-  int64_t dense = 0, largest = 0;
+  const Grid alone(0, 1, 1);
+  const auto described = make_model(model, *self, alone);
+  int64_t dense = 0, largest = 0, experts = 0, block = 0;
   described->visit([&](Parameter& parameter) {
-    if (parameter.kind != ParameterKind::kDense) return;
+    if (parameter.kind == ParameterKind::kExpert) {
+      experts += parameter.shape.elements();
+      block = std::max(block, blocks_of(parameter.shape).front().rows * parameter.columns());
+      return;
+    }
     dense += parameter.shape.elements();
     largest = std::max(largest, parameter.shape.elements());
   });
-  const int64_t bucket = std::max(ParameterStore::Options{}.bucket_bytes, largest * size_of(precision.exact));
+  const int64_t limit = ParameterStore::Options{}.bucket_bytes, bucket = std::max(limit, largest * size_of(precision.exact));
   constexpr int64_t kCheckpointBuffer = int64_t{4} << 20;  // of SaveOptions
   OutboxSizes sizes;
   sizes.bucket_bytes = std::max(kCheckpointBuffer, std::min(dense * size_of(precision.exact), bucket));
-  sizes.exchange_bytes =
-      model.moe.experts > 1 ? exchange_bytes(model.moe, train.sequences, train.sequence_length, model.width, ranks, precision.activation) : 0;
+  sizes.bucket_bytes = std::max(sizes.bucket_bytes, Replicas::most_bytes(experts, block, train.expert_replicas, limit, precision.exact));
+  const Grid grid(0, ranks, train.lanes, train.expert_replicas);
+  sizes.exchange_bytes = model.moe.experts > 1 ? exchange_bytes(model.moe, train.sequences, train.sequence_length, model.width, grid, precision.activation) : 0;
   return sizes;
 }
 

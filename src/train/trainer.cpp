@@ -10,7 +10,9 @@ Trainer::Trainer(const Parts& parts, const Options& options)
       runtime_(parts, {.model = options.model, .train = options.train, .precision = options.precision, .moments = optimizer_->moments()}),
       sink_(parts.backend, parts.communicator, parts.grid, parts.trace, runtime_.store(), options.train.accumulate, options.precision.exact),
       board_(runtime_.model(), parts.grid),
-      squares_(runtime_.store(), parts.grid) {}
+      squares_(runtime_.store(), parts.grid) {
+  check(parts.grid.replicas() == options.train.expert_replicas, "Trainer: grid and options differ in the replicas of experts");
+}
 
 void Trainer::initialise(int threads) {
   runtime_.store().initialise(options_.train.seed, threads);

@@ -113,8 +113,9 @@ TEST(ConfigBuild, CarriesTheOptimizerOver) {
 }
 
 TEST(ConfigBuild, CarriesTheStepOver) {
-  const Config config = valid_config_with({"seed=18446744073709551615", "train.accumulate=3", "model.moe.group_tokens=8"});
+  const Config config = valid_config_with({"seed=18446744073709551615", "train.accumulate=3", "model.moe.group_tokens=8", "parallel.expert_replicas=2"});
   const TrainOptions train = train_options(config);
+  EXPECT_EQ(train.expert_replicas, 2);
   EXPECT_EQ(train.seed, 18446744073709551615u);
   EXPECT_EQ(train.steps, 10);
   EXPECT_EQ(train.lanes, 4);

@@ -110,6 +110,12 @@ TEST(ConfigValidate, ProductsOfSizesAreBounded) {
   accept({"model.moe.group_tokens=16"});
 }
 
+TEST(ConfigValidate, EveryReplicaOfAnExpertNeedsALane) {
+  EXPECT_EQ(refusal({"parallel.expert_replicas=0"}), "parallel.expert_replicas is 0 but must be between 1 and 65536");
+  EXPECT_THAT(refusal({"train.lanes=3", "parallel.expert_replicas=4"}), StartsWith("parallel.expert_replicas is 4 but must be at most train.lanes, 3,"));
+  accept({"train.lanes=3", "parallel.expert_replicas=3"});
+}
+
 TEST(ConfigValidate, SchedulesThatEndNeedTheirLength) {
   for (const char* schedule : {"LINEAR", "COSINE"}) {
     const std::string choice = std::string("optimizer.schedule=") + schedule;
@@ -128,7 +134,6 @@ TEST(ConfigValidate, OptionsOfTheOtherOptimizerAreRefused) {
 }
 
 TEST(ConfigValidate, OnlyWhatExistsIsAccepted) {
-  EXPECT_EQ(refusal({"parallel.expert_replicas=2"}), "parallel.expert_replicas is 2 but only 1 exists so far");
   EXPECT_EQ(refusal({"parallel.slices=0"}), "parallel.slices is 0 but only 1 exists so far");
   EXPECT_THAT(refusal({"device=REFERENCE", "precision=BF16"}), StartsWith("precision is BF16 but device REFERENCE"));
   accept({"device=REFERENCE", "precision=F32"});

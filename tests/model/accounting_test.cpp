@@ -130,6 +130,20 @@ TEST(Accounting, OwnedStateIsDividedByTheRanks) {
   EXPECT_LT(part(three, "packed weights"), part(one, "packed weights"));
 }
 
+TEST(Accounting, ReplicasOfExpertsCostWeightsAndSumsButNoMoments) {
+  const ModelOptions model = small_model();
+  MemoryShape shape{.ranks = 6, .lanes = 6, .accumulate = 1, .sequences = 2, .precision = kPrecisionF32, .moments = 2};
+  const auto one = memory_per_rank(model, shape);
+  shape.replicas = 3;  // of 6 experts a rank has 3 of one replica, where it had 1
+  const auto three = memory_per_rank(model, shape);
+  for (const char* name : {"masters", "optimizer moments", "gradient sums"}) EXPECT_EQ(part(three, name), part(one, name)) << name;
+  const int64_t expert = 2 * 2 * 24 * 40 * 4;  // bytes, of both blocks
+  EXPECT_EQ(part(three, "packed weights") - part(one, "packed weights"), 2 * 2 * expert) << "two layouts of two more";
+  EXPECT_EQ(part(three, "plain weights") - part(one, "plain weights"), 3 * expert) << "as they arrive";
+  EXPECT_EQ(part(three, "gradients of lanes") - part(one, "gradients of lanes"), (3 + 2 * 2) * expert) << "three sums, and two inboxes for two other hosts";
+  EXPECT_EQ(part(three, "saved activations"), part(one, "saved activations")) << "as many rows, of fewer lanes to more experts";
+}
+
 TEST(Accounting, Bf16HalvesWhatIsComputedWith) {
   const ModelOptions model = small_model();
   MemoryShape shape{.ranks = 1, .lanes = 2, .accumulate = 1, .sequences = 2, .precision = kPrecisionF32, .moments = 2};

@@ -21,8 +21,8 @@ using Choice = std::function<int(int rank, int64_t t)>;
 
 // One rank's side of an exchange, with memory.
 struct Side {
-  Side(Communicator& comm, int experts, int64_t tokens, const Choice& choice, int chunks = 1)
-      : grid(comm.rank(), comm.size(), comm.size()),
+  Side(Communicator& comm, int experts, int64_t tokens, const Choice& choice, int chunks = 1, int replicas = 1)
+      : grid(comm.rank(), comm.size(), comm.size(), replicas),
         backend(make_reference_backend()),
         ctx{*backend, saved, scratch, kPrecisionF64, trace, Key(), true, nullptr},
         exchange(comm, grid, kLayer, experts, chunks) {
@@ -55,11 +55,11 @@ struct Side {
   Tensor random_rows(const std::string& what) {
     const Tensor rows = ctx.keep(Dtype::kF64, {table.rows, kWidth});
     fill(rows, [&](int64_t, int64_t) { return 0; });
-    for (int e = 0; e < table.experts; ++e) {
+    for (int copy = 0; copy < table.copies; ++copy) {
       for (int lane = 0; lane < table.lanes; ++lane) {
-        const size_t block = table.block(e, lane);
+        const size_t block = table.block(copy, lane);
         const Tensor part = rows.slice_rows(table.offset[block], table.count[block]);
-        fill(part, [&](int64_t r, int64_t d) { return std::floor(8 * noise(what + place_of(table.first_expert + e, lane), r * kWidth + d)); });
+        fill(part, [&](int64_t r, int64_t d) { return std::floor(8 * noise(what + place_of(table.expert(copy), lane), r * kWidth + d)); });
       }
     }
     return rows;
@@ -138,6 +138,7 @@ struct World {
   int64_t tokens;
   Choice choice;
   int chunks = 1;
+  int replicas = 1;
 };
 const std::vector<World>& worlds() {
   static const std::vector<World> all{
@@ -152,6 +153,11 @@ const std::vector<World>& worlds() {
       {"InMoreChunksThanExperts", 3, 2, 900, [](int rank, int64_t t) { return static_cast<int>(t * (rank + 1) % 7) % 3 - 1; }, 5},
       {"ChunksOfOneExpertAlone", 1, 1, 1100, [](int, int64_t) { return 0; }, 3},
       {"ChunksWithoutTokens", 3, 4, 0, [](int, int64_t) { return -1; }, 4},
+      {"TwoReplicasOnFourRanks", 4, 6, 40, [](int rank, int64_t t) { return static_cast<int>((t * t + 3 * rank) % 7) - 1; }, 1, 2},
+      {"TwoReplicasOnThreeRanksInChunks", 3, 5, 900, [](int rank, int64_t t) { return static_cast<int>(t * (rank + 1) % 6) - 1; }, 3, 2},
+      {"ThreeReplicasOfOneExpertOnFiveRanks", 5, 1, 30, [](int rank, int64_t t) { return static_cast<int>(t + rank) % 2 - 1; }, 1, 3},
+      {"MoreRanksThanReplicasOfAllExperts", 8, 2, 21, [](int rank, int64_t t) { return static_cast<int>(t + rank) % 2; }, 1, 3},
+      {"AllReplicasAtHome", 3, 4, 25, [](int rank, int64_t t) { return static_cast<int>(t * 3 + rank) % 4; }, 2, 3},
   };
   return all;
 }
@@ -160,22 +166,24 @@ class ExchangeWorld : public testing::TestWithParam<World> {};
 TEST_P(ExchangeWorld, EveryRowArrivesAtItsExpertInSlotOrderAndTheRestIsZero) {
   const World& world = GetParam();
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks, world.replicas);
     const Tensor x = side.ctx.keep(Dtype::kF64, {world.tokens, kWidth});
     fill(x, [&](int64_t t, int64_t) { return static_cast<double>(1000 * (comm.rank() + 1) + t); });
     const Rows rows = side.dispatch(x).rows();
     const RowTable& table = side.table;
-    EXPECT_EQ(table.experts, side.grid.hosted(kLayer, comm.rank(), world.experts).count);
+    EXPECT_EQ(table.copies, side.grid.hosted(kLayer, comm.rank(), world.experts).count);
     std::vector<double> expected(static_cast<size_t>(table.rows), 0.0);
-    for (int e = 0; e < table.experts; ++e) {
+    for (int copy = 0; copy < table.copies; ++copy) {
       for (int lane = 0; lane < table.lanes; ++lane) {
-        const int64_t offset = table.offset[table.block(e, lane)];
+        const int64_t offset = table.offset[table.block(copy, lane)];
+        const bool feeds = lane % world.replicas == table.replica(copy);
         EXPECT_EQ(offset % kRowMultiple, 0);
         int64_t slot = 0;
         for (int64_t t = 0; t < world.tokens; ++t) {
-          if (world.choice(lane, t) == table.first_expert + e) expected[static_cast<size_t>(offset + slot++)] = static_cast<double>(1000 * (lane + 1) + t);
+          if (!feeds || world.choice(lane, t) != table.expert(copy)) continue;
+          expected[static_cast<size_t>(offset + slot++)] = static_cast<double>(1000 * (lane + 1) + t);
         }
-        EXPECT_EQ(table.count[table.block(e, lane)], slot);
+        EXPECT_EQ(table.count[table.block(copy, lane)], slot);
       }
     }
     ASSERT_EQ(rows.buffer.rows(), table.rows);
@@ -188,7 +196,7 @@ TEST_P(ExchangeWorld, EveryRowArrivesAtItsExpertInSlotOrderAndTheRestIsZero) {
 TEST_P(ExchangeWorld, CombineBringsBackWhatDispatchTookAway) {
   const World& world = GetParam();
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks, world.replicas);
     const Tensor x = side.matrix(world.tokens, "x");
     Trip trip = side.dispatch(x);
     const Tensor returned = side.combine(trip, trip.rows().buffer);
@@ -205,7 +213,7 @@ TEST_P(ExchangeWorld, TheBackwardsAreTheAdjoints) {
   std::mutex mutex;
   double dispatch_gap = 0, combine_gap = 0;  // summed over ranks; integers, so exact
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks, world.replicas);
     Context& ctx = side.ctx;
     const Tensor x = side.matrix(world.tokens, "x");
     Trip there = side.dispatch(x);
@@ -228,7 +236,7 @@ TEST_P(ExchangeWorld, TheBackwardsAreTheAdjoints) {
 TEST_P(ExchangeWorld, DispatchBackwardAddsWhereAsked) {
   const World& world = GetParam();
   run_ranks(world.ranks, [&](Communicator& comm) {
-    Side side(comm, world.experts, world.tokens, world.choice, world.chunks);
+    Side side(comm, world.experts, world.tokens, world.choice, world.chunks, world.replicas);
     const Tensor x = side.matrix(world.tokens, "x");
     side.dispatch(x);
     const Tensor darrived = side.ctx.keep(Dtype::kF64, {side.table.rows, kWidth});
@@ -251,7 +259,7 @@ TEST(ExchangeBytes, AreEnoughForTheWorstRouteAndNotMoreThanItNeeds) {
   MoeOptions options{.experts = 4, .eval_capacity_factor = 0};
   constexpr int kRanks = 2;
   constexpr int64_t kTokens = 50;
-  const int64_t bytes = exchange_bytes(options, 1, kTokens, kWidth, kRanks, Dtype::kF64);
+  const int64_t bytes = exchange_bytes(options, 1, kTokens, kWidth, Grid(0, kRanks, kRanks), Dtype::kF64);
   const int64_t needed = kRanks * round_up(kTokens, kRowMultiple) * kWidth * 8;
   EXPECT_GE(bytes, needed);
   EXPECT_LE(bytes, needed + kRanks * 2 * kRowMultiple * kWidth * 8) << "beyond the tokens only the padding of two hosted experts is due";
@@ -270,15 +278,25 @@ TEST(ExchangeBytes, AreEnoughForTheWorstRouteAndNotMoreThanItNeeds) {
 TEST(ExchangeBytes, AreBoundedByCapacityWhereTokensAreDropped) {
   MoeOptions options{.experts = 8, .capacity_factor = 1.0, .eval_capacity_factor = 1.0};
   // 1,024 tokens: 128 slots an expert. One of 4 ranks hosts 2 experts and sees 4 lanes.
-  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, 4, Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, Grid(0, 4, 4), Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
   options.group_tokens = 256;  // 4 groups of 32 slots: the same
-  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, 4, Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, Grid(0, 4, 4), Dtype::kBF16), 4 * 2 * 128 * 16 * 2);
+}
+
+TEST(ExchangeBytes, AreThoseOfTheLanesThatFeedARanksReplicas) {
+  const MoeOptions options{.experts = 8, .capacity_factor = 1.0, .eval_capacity_factor = 1.0};
+  // 128 slots an expert. Of 2 replicas one of 4 ranks hosts 4 copies of one, which 2 of the 4 lanes feed.
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, Grid(0, 4, 4, 2), Dtype::kBF16), 2 * 4 * 128 * 16 * 2);
+  // All of one replica, which only this rank's lane feeds.
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, Grid(0, 4, 4, 4), Dtype::kBF16), 8 * 128 * 16 * 2);
+  // One rank hosts all replicas, but one lane at a time feeds one of them.
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, Grid(0, 1, 4, 4), Dtype::kBF16), 8 * 128 * 16 * 2);
 }
 
 TEST(ExchangeBytes, AreThoseOfAllSlotsInSoftMoe) {
   const MoeOptions options{.experts = 8, .router = RouterKind::kSoft, .soft_slots = 5};
   // An expert has 20 rows from each of 4 lanes, which take the place of 32; of 8 experts a rank hosts 2.
-  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, 4, Dtype::kBF16), 4 * 2 * 32 * 16 * 2);
+  EXPECT_EQ(exchange_bytes(options, 4, 256, 16, Grid(0, 4, 4), Dtype::kBF16), 4 * 2 * 32 * 16 * 2);
 }
 
 TEST(Exchange, ThrowsWhereCommunicatorAndGridDiffer) {

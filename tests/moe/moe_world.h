@@ -31,6 +31,7 @@ struct Case {
   Precision precision = kPrecisionF64;
   int lanes = 8;
   int accumulate = 1;
+  int replicas = 1;  // R
   int64_t tokens = 24;          // T
   int64_t sequence_length = 0;  // S; 0: the micro-batch is one sequence
   bool training = true;
@@ -67,7 +68,7 @@ struct Case {
 //   "experts 3 0", "position 3 0", "gate 3 0"   [T]
 //   "payload 3 0"                   lost and sent of each way, where one is to be compressed
 //   "moe.router.weight 3 0"         the router's gradient from this lane and accumulation
-//   "moe.expert.2.in.weight"        an expert's gradient, of the whole step
+//   "moe.expert.2.in.weight"        an expert's gradient, of the whole step; with "@1" behind it, that of its replica 1
 using Result = std::map<std::string, std::vector<double>>;
 
 std::vector<double> to_doubles(const Tensor& tensor);
@@ -97,13 +98,17 @@ class Sink : public Gradients {
  public:
   explicit Sink(Dtype exact) : exact_(exact) {}
   void begin(const std::string& place) { place_ = place; }
-  Target target(const Parameter& parameter) override;
+  Target target(const Parameter& parameter) override { return target_of(key(parameter), parameter.shape); }
+  Target expert_target(const Parameter& parameter, int replica) override {
+    return target_of(parameter.name + (replica > 0 ? "@" + std::to_string(replica) : ""), parameter.shape);
+  }
   void done(const Parameter& parameter) override;
   const std::map<std::string, Buffer>& buffers() const { return buffers_; }
   Tensor tensor(const std::string& key) const;
   const std::vector<std::string>& order() const { return order_; }  // of done()
 
  private:
+  Target target_of(const std::string& name, const Shape& shape);
   std::string key(const Parameter& parameter) const { return parameter.kind == ParameterKind::kDense ? parameter.name + place_ : parameter.name; }
 
   Dtype exact_;

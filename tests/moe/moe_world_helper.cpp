@@ -80,7 +80,11 @@ void fill(const Tensor& tensor, const std::function<double(int64_t row, int64_t 
 
 Weights::Weights(MoeLayer& layer, Backend& backend, const Case& c, const Grid& grid) : backend_(backend), precision_(c.precision) {
   layer.visit([&](Parameter& parameter) {
-    if (parameter.kind == ParameterKind::kExpert && grid.owner(parameter.moe_layer, parameter.expert, c.options.experts) != grid.rank()) return;
+    bool here = parameter.kind == ParameterKind::kDense;
+    for (int replica = 0; replica < c.replicas && !here; ++replica) {
+      here = grid.owner(parameter.moe_layer, parameter.expert, c.options.experts, replica) == grid.rank();
+    }
+    if (!here) return;
     parameters_[parameter.name] = &parameter;
     if (parameter.forms.plain_exact) {
       parameter.plain = Tensor(buffer(parameter.shape.elements() * size_of(precision_.exact)).data(), precision_.exact, parameter.shape);
@@ -109,12 +113,11 @@ void Weights::set(const std::string& name, const std::function<double(int64_t ro
   if (parameter.backward.storage.exists()) backend_.pack(parameter.backward, master);
 }
 
-Target Sink::target(const Parameter& parameter) {
-  const std::string name = key(parameter);
+Target Sink::target_of(const std::string& name, const Shape& shape) {
   const bool first = buffers_.find(name) == buffers_.end();
   if (first) {
-    buffers_[name] = make_buffer(exact_, parameter.shape);
-    shapes_[name] = parameter.shape;
+    buffers_[name] = make_buffer(exact_, shape);
+    shapes_[name] = shape;
     fill(tensor(name), [](int64_t, int64_t) { return 1e9; });  // what an Out must overwrite
   }
   return {tensor(name), !first};
@@ -129,7 +132,7 @@ Tensor Sink::tensor(const std::string& key) const { return buffers_.at(key).tens
 
 Rank::Rank(const Case& the_case, Communicator& communicator)
     : c(the_case),
-      grid(communicator.rank(), communicator.size(), the_case.lanes),
+      grid(communicator.rank(), communicator.size(), the_case.lanes, the_case.replicas),
       backend(the_case.backend()),
       ctx{*backend, saved, scratch, the_case.precision, trace, Key(), the_case.training, nullptr},
       layer("moe", 3, the_case.shape, the_case.options, communicator, grid),

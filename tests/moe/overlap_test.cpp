@@ -19,7 +19,7 @@ RowTable table_of(const std::vector<std::vector<int32_t>>& counts, int chunks) {
   std::vector<ExpertRange> hosted(counts.size());
   hosted[0] = {0, experts};
   RowTable table;
-  table.experts = experts;
+  table.experts = table.copies = experts;
   table.lanes = lanes;
   for (const auto& lane : counts) table.arrived.insert(table.arrived.end(), lane.begin(), lane.end());
   lay_out(table, counts[0], hosted, chunks);

@@ -79,7 +79,7 @@ void skewed_step(Case c, int64_t bytes) {
 TEST_P(RoutingVariant, FitsIntoTheOutboxesThatItAsksFor) {
   Case c = GetParam().c;
   c.tokens = 40;
-  const int64_t bytes = exchange_bytes(c.options, 1, c.tokens, c.shape.width, c.lanes, Dtype::kF64);
+  const int64_t bytes = exchange_bytes(c.options, 1, c.tokens, c.shape.width, Grid(0, c.lanes, c.lanes), Dtype::kF64);
   skewed_step(c, bytes);
   c.training = false;
   skewed_step(c, bytes);
@@ -165,8 +165,8 @@ TEST(RoutingVariants, TwoChoicesNeedTwiceTheRoom) {
   c.options.eval_capacity_factor = 0;
   c.tokens = 64;  // both experts that all tokens choose are on rank 0
   const int64_t rows = 2 * 2 * c.tokens, columns = c.shape.width * 8;
-  EXPECT_GE(exchange_bytes(c.options, 1, c.tokens, c.shape.width, 2, Dtype::kF64), rows * columns);
-  EXPECT_LE(exchange_bytes(c.options, 1, c.tokens, c.shape.width, 2, Dtype::kF64), (rows + 2 * 2 * kRowMultiple) * columns);
+  EXPECT_GE(exchange_bytes(c.options, 1, c.tokens, c.shape.width, Grid(0, 2, 2), Dtype::kF64), rows * columns);
+  EXPECT_LE(exchange_bytes(c.options, 1, c.tokens, c.shape.width, Grid(0, 2, 2), Dtype::kF64), (rows + 2 * 2 * kRowMultiple) * columns);
   EXPECT_ANY_THROW(skewed_step(c, rows * columns / 2));
 }
 

@@ -37,7 +37,12 @@ TEST_P(ArenasOfAStep, NeedNoMoreThanIsReckoned) {
   for (const int ranks : {1, 2}) {
     const ArenaBytes reckoned =
         arena_bytes(job.trainer.model,
-                    {.ranks = ranks, .lanes = train.lanes, .accumulate = train.accumulate, .sequences = train.sequences, .precision = job.trainer.precision});
+                    {.ranks = ranks,
+                     .lanes = train.lanes,
+                     .accumulate = train.accumulate,
+                     .replicas = train.expert_replicas,
+                     .sequences = train.sequences,
+                     .precision = job.trainer.precision});
     run_tiny(job, ranks, [&](TinyRank& rank, Communicator&) {
       rank.trainer().initialise(1);
       rank.train(2);
@@ -53,6 +58,7 @@ INSTANTIATE_TEST_SUITE_P(All, ArenasOfAStep,
                          testing::Values(Case{"F32", [](TinyJob&) {}}, Case{"BF16", [](TinyJob& job) { job.trainer.precision = kPrecisionBF16; }},
                                          Case{"TwoChoices", [](TinyJob& job) { job.trainer.model.moe.top_k = 2; }},
                                          Case{"Shared", [](TinyJob& job) { job.trainer.model.moe.shared_experts = 2; }},
+                                         Case{"Replicas", [](TinyJob& job) { job.trainer.train.expert_replicas = 2; }},
                                          Case{"Gated", [](TinyJob& job) { job.trainer.model.gated = true; }},
                                          Case{"GatedBF16",
                                               [](TinyJob& job) {

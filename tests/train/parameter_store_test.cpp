@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "src/checkpoint/digest.h"
 #include "src/train/gradient_sink.h"
@@ -91,15 +92,16 @@ TEST(ParameterStore, EveryBlockHasOneOwnerAndExpertsStayWhole) {
 TEST(ParameterStore, PublishedFormsHoldTheRoundedMastersOnEveryRank) {
   std::map<std::string, std::vector<float>> expected;
   std::mutex mutex;
-  for (const int ranks : {1, 2, 3}) {
+  // With few bytes in a bucket the values of replicas come in several.
+  for (const auto& [ranks, replicas, bucket_bytes] : {std::tuple{1, 1, 4096}, {2, 1, 4096}, {3, 1, 4096}, {2, 2, 500}, {3, 2, 4096}, {4, 3, 500}}) {
     run_ranks(
         ranks,
-        [&](Communicator& communicator) {
+        [&, ranks = ranks, replicas = replicas, bucket_bytes = bucket_bytes](Communicator& communicator) {
           std::deque<Parameter> parameters = example();
-          const Grid grid(communicator.rank(), ranks, 8);
+          const Grid grid(communicator.rank(), ranks, 8, replicas);
           const auto backend = make_reference_backend();
           Trace trace;
-          ParameterStore store(*backend, grid, {.precision = kPrecisionF32}, visiting(parameters));
+          ParameterStore store(*backend, grid, {.precision = kPrecisionF32, .bucket_bytes = bucket_bytes}, visiting(parameters));
           store.initialise(7, 1);
           store.publish(communicator, trace);
           for (const Parameter& parameter : parameters) {
@@ -149,6 +151,8 @@ TEST(ParameterStore, TruncatedInitialValuesStayWithinTwoDeviations) {
   }
 }
 
+double term(int accumulation, int lane) { return std::pow(-1.7, accumulation + 1) * 1e3 / (lane + 1) + 1e-4 * lane; }
+
 // A backward pass that only its sink sees: terms that name lane, accumulation and use.
 void play_backward(GradientSink& sink, std::deque<Parameter>& parameters, const Grid& grid, int accumulate) {
   const auto add = [](const Target& target, double value) {
@@ -157,14 +161,16 @@ void play_backward(GradientSink& sink, std::deque<Parameter>& parameters, const 
       slot = (target.add ? slot : 0.0f) + static_cast<float>(value * (1.0 + 1e-3 * static_cast<double>(i % 17)));
     }
   };
-  const auto term = [](int a, int w) { return std::pow(-1.7, a + 1) * 1e3 / (w + 1) + 1e-4 * w; };
   for (int a = 0; a < accumulate; ++a) {
     for (int w = grid.rank(); w < grid.lanes_rounded_up(); w += grid.size()) {
       sink.begin(a, w);
       for (auto parameter = parameters.rbegin(); parameter != parameters.rend(); ++parameter) {
         if (parameter->kind == ParameterKind::kExpert) {
-          if (grid.owner(0, parameter->expert, 5) != grid.rank() || parameter->expert == 4) continue;  // nobody chose expert 4
-          for (int lane = w - grid.rank(); lane < std::min(grid.lanes(), w - grid.rank() + grid.size()); ++lane) add(sink.target(*parameter), term(a, lane));
+          if (parameter->expert == 4) continue;  // nobody chose expert 4
+          for (int lane = w - grid.rank(); lane < std::min(grid.lanes(), w - grid.rank() + grid.size()); ++lane) {
+            const int replica = grid.replica(lane);
+            if (grid.owner(0, parameter->expert, 5, replica) == grid.rank()) add(sink.expert_target(*parameter, replica), term(a, lane));
+          }
           continue;
         }
         for (int use = 0; use < parameter->uses; ++use) {
@@ -178,19 +184,23 @@ void play_backward(GradientSink& sink, std::deque<Parameter>& parameters, const 
   sink.finish();
 }
 
-TEST(GradientSink, SumsDoNotDependOnRanks) {
+// Bytes of a bucket, so that there are one or many of them: an expert of the example has 384.
+class SinkOfReplicas : public testing::TestWithParam<std::tuple<int, int64_t>> {};
+
+TEST_P(SinkOfReplicas, SumsDoNotDependOnRanks) {
+  const auto [replicas, bucket_bytes] = GetParam();
   for (const int accumulate : {1, 3}) {
     std::map<int, std::string> digests;
     std::mutex mutex;
     for (const int ranks : {1, 2, 3, 4, 5}) {
       run_ranks(
           ranks,
-          [&](Communicator& communicator) {
+          [&, replicas = replicas, bucket_bytes = bucket_bytes](Communicator& communicator) {
             std::deque<Parameter> parameters = example();
-            const Grid grid(communicator.rank(), ranks, 5);
+            const Grid grid(communicator.rank(), ranks, 5, replicas);
             const auto backend = make_reference_backend();
             Trace trace;
-            ParameterStore store(*backend, grid, {.precision = kPrecisionF32, .bucket_bytes = 4096}, visiting(parameters));
+            ParameterStore store(*backend, grid, {.precision = kPrecisionF32, .bucket_bytes = bucket_bytes}, visiting(parameters));
             GradientSink sink(*backend, communicator, grid, trace, store, accumulate, Dtype::kF32);
             for (int step = 0; step < 2; ++step) play_backward(sink, parameters, grid, accumulate);
             const std::string digest = state_digest(communicator, store.gradient_state());
@@ -203,6 +213,35 @@ TEST(GradientSink, SumsDoNotDependOnRanks) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(All, SinkOfReplicas, testing::Combine(testing::Values(1, 2, 3, 5), testing::Values(300, 1000, 4096)));
+
+TEST(GradientSink, AddsTheLanesOfAReplicaThenTheReplicas) {
+  constexpr int kLanes = 5, kReplicas = 3, kAccumulate = 2;
+  for (const int ranks : {1, 3}) {
+    run_ranks(
+        ranks,
+        [&](Communicator& communicator) {
+          std::deque<Parameter> parameters = example();
+          const Grid grid(communicator.rank(), ranks, kLanes, kReplicas);
+          const auto backend = make_reference_backend();
+          Trace trace;
+          ParameterStore store(*backend, grid, {.precision = kPrecisionF32}, visiting(parameters));
+          GradientSink sink(*backend, communicator, grid, trace, store, kAccumulate, Dtype::kF32);
+          play_backward(sink, parameters, grid, kAccumulate);
+          float sums[kReplicas] = {};  // of each first element
+          for (int a = 0; a < kAccumulate; ++a) {
+            for (int lane = 0; lane < kLanes; ++lane) sums[lane % kReplicas] += static_cast<float>(term(a, lane));
+          }
+          for (const PlacedBlock& block : store.blocks()) {
+            if (block.parameter->kind != ParameterKind::kExpert || block.owned_index < 0) continue;
+            const float found = store.owned()[static_cast<size_t>(block.owned_index)].gradient.get<float>()[0];
+            EXPECT_EQ(found, block.parameter->expert == 4 ? 0 : (sums[0] + sums[1]) + sums[2]) << block.parameter->name << " on " << ranks << " ranks";
+          }
+        },
+        {.sizes = kSizes});
+  }
+}
+
 TEST(GradientSink, AnExpertWithoutRowsHasAZeroGradientAfterAStepWithRows) {
   std::deque<Parameter> parameters = example();
   const Grid grid(0, 1, 2);
@@ -212,7 +251,7 @@ TEST(GradientSink, AnExpertWithoutRowsHasAZeroGradientAfterAStepWithRows) {
   const auto communicator = world.communicator(0);
   ParameterStore store(*backend, grid, {.precision = kPrecisionF32}, visiting(parameters));
   GradientSink sink(*backend, *communicator, grid, trace, store, 1, Dtype::kF32);
-  const Tensor sum = store.expert_sum(parameters.back());
+  const Tensor sum = store.expert_sum(parameters.back(), 0);
   sum.get<float>()[5] = 3;  // of an earlier step
   play_backward(sink, parameters, grid, 1);
   for (int64_t i = 0; i < sum.elements(); ++i) EXPECT_EQ(sum.get<float>()[i], 0) << i;
