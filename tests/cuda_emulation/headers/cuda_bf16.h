@@ -19,6 +19,12 @@ struct __nv_bfloat16 {
   operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
 
+// In f32, and rounded.
+inline __nv_bfloat16 operator+(const __nv_bfloat16& a, const __nv_bfloat16& b) { return static_cast<float>(a) + static_cast<float>(b); }
+inline __nv_bfloat16 operator-(const __nv_bfloat16& a, const __nv_bfloat16& b) { return static_cast<float>(a) - static_cast<float>(b); }
+inline __nv_bfloat16 operator*(const __nv_bfloat16& a, const __nv_bfloat16& b) { return static_cast<float>(a) * static_cast<float>(b); }
+inline __nv_bfloat16 operator/(const __nv_bfloat16& a, const __nv_bfloat16& b) { return static_cast<float>(a) / static_cast<float>(b); }
+
 struct alignas(4) __nv_bfloat162 {
   __nv_bfloat16 x, y;
 };

@@ -1,4 +1,5 @@
 // Right kernels: what a thread sees of the grid, and the same bits in every order.
+#include <device/schedules.h>
 #include <device/seam.h>
 #include <gtest/gtest.h>
 
@@ -112,17 +113,8 @@ TEST(Grid, AKernelOfThreePhasesGivesTheSameBitsInEveryOrder) {
   for (const auto& [tokens, experts] : {std::pair{1, 1}, std::pair{1000, 33}, std::pair{kMost, 2}}) {
     std::vector<int> expert(static_cast<size_t>(tokens));
     for (int& e : expert) e = static_cast<int>(draw() % static_cast<unsigned>(experts));
-    const Plan expected = plan_on_host(expert, experts, tokens / experts);
-    for (const Schedule schedule : {Schedule{}, Schedule{Order::kReverse}, Schedule{Order::kRandom, 2}, Schedule{Order::kRandom, 3}}) {
-      set_schedule(schedule);
-      EXPECT_TRUE(plan(expert, experts, tokens / experts) == expected) << tokens << " tokens, order " << static_cast<int>(schedule.order);
-    }
-    set_schedule({});
-    for (const uint64_t seed : {0u, 5u}) {
-      set_progress(Progress::kDeferred, seed);
-      EXPECT_TRUE(plan(expert, experts, tokens / experts) == expected) << tokens << " tokens, deferred with seed " << seed;
-    }
-    set_progress(Progress::kImmediate);
+    const auto on_device = [&] { return plan(expert, experts, tokens / experts); };
+    EXPECT_TRUE(cuda::same_under_every_schedule(on_device) == plan_on_host(expert, experts, tokens / experts)) << tokens << " tokens";
   }
 }
 
