@@ -48,7 +48,9 @@ TEST(PayloadConfig, IsPrintedAndARunIsResumedWithItsOwn) {
   const Config stored = resolve_config(valid_config_with({"model.moe.payload.combine=FP8"}), false);
   EXPECT_THAT(print_config(stored), AllOf(HasSubstr("combine: FP8"), HasSubstr("dispatch: NONE"), HasSubstr("error_bound: 0.05")));
   EXPECT_NO_THROW(resume_config(stored, valid_config_with({"model.moe.payload.combine=FP8"})));
-  for (const char* change : {"model.moe.payload.combine=INT8", "model.moe.payload.dispatch=FP8", "model.moe.payload.error_bound=0.2"}) {
+  EXPECT_THAT(error_of(ExitCode::kUsage, [&] { resume_config(stored, valid_config_with({"model.moe.payload.combine=INT8"})); }),
+              StartsWith("model.moe.payload.combine is INT8 but the run to be resumed has FP8"));
+  for (const char* change : {"model.moe.payload.dispatch=FP8", "model.moe.payload.error_bound=0.2"}) {
     EXPECT_THAT(error_of(ExitCode::kUsage,
                          [&] {
                            resume_config(stored, valid_config_with({"model.moe.payload.combine=FP8", change}));

@@ -7,7 +7,7 @@ for way in dispatch combine combine_backward dispatch_backward; do ways+=(--set 
 
 # exchanged ARGUMENTS...: bytes of dispatch and combine from rank 0 to rank 1 in a step.
 exchanged() {
-  launch 2 profile step "$config" --set threads=1 --steps 2 --json "$@"
+  launch 2 profile step "$config" --set threads=1 --steps 2 --json --trace "" "$@"
   [ "$code" = 0 ] || fail "profile step $* ended with exit code $code"
   tr -d ' \n' <"$work/out" | sed -n 's/.*"exchange":\[\[[0-9.]*,\([0-9]*\).*/\1/p'
 }
