@@ -5,7 +5,8 @@
 #
 # 1. Both twins train with every rate of the grid, on the first seed.
 # 2. Each trains again with its own best rate on every other seed, for equally many steps.
-# 3. With SAME_SECONDS=1 the dense twin also trains for as many seconds as the sparse one took.
+# 3. With SPARSE_STEPS the sparse twin also trains for so many steps only, its schedule with it.
+# 4. With SAME_SECONDS=1 the dense twin also trains for as many seconds as the sparse one took.
 #
 # Runs that are finished are not repeated: start it again after an interruption, or to add seeds and rates.
 set -euo pipefail
@@ -17,6 +18,7 @@ environment (defaults):
   RATES="1e-3 2e-3 4e-3"   learning rates that both twins try on the first seed
   SEEDS="1 2 3"            seeds that the best rate is run with
   STEPS                    steps of a run, and of its schedule (those of CONFIG_SPARSE)
+  SPARSE_STEPS             fewer steps, with which sparse also tries to reach what dense reaches
   SAME_SECONDS=0           1: also dense for as many seconds as sparse took
   RANKS=1 THREADS=         ranks, and threads of each (all cores)
   DATA                     folder of the tokens (that of the configuration)
@@ -48,8 +50,8 @@ for file in "$sparse_config" "$dense_config"; do [ -r "$file" ] || fail "cannot 
 for number in "${rates[@]}"; do
   [[ $number =~ ^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$ ]] || fail "RATES holds '$number', which is no learning rate" 2
 done
-for number in "${seeds[@]}" "$ranks" ${STEPS:+"$STEPS"} ${THREADS:+"$THREADS"}; do
-  [[ $number =~ ^[0-9]+$ ]] || fail "'$number' in SEEDS, RANKS, STEPS or THREADS is no whole number" 2
+for number in "${seeds[@]}" "$ranks" ${STEPS:+"$STEPS"} ${SPARSE_STEPS:+"$SPARSE_STEPS"} ${THREADS:+"$THREADS"}; do
+  [[ $number =~ ^[0-9]+$ ]] || fail "'$number' in SEEDS, RANKS, STEPS, SPARSE_STEPS or THREADS is no whole number" 2
 done
 if [ ${#rates[@]} = 0 ] || [ ${#seeds[@]} = 0 ]; then fail "RATES and SEEDS need at least one number each" 2; fi
 [ -z "${DATA-}" ] || common+=(--set "data.corpus=$DATA")
@@ -186,6 +188,9 @@ for seed in "${seeds[@]:1}"; do
   experiment dense "$dense_best" "$seed" "$steps"
 done
 
+if [ -n "${SPARSE_STEPS-}" ]; then
+  for seed in "${seeds[@]}"; do experiment sparse_fewer "$sparse_best" "$seed" "$SPARSE_STEPS"; done
+fi
 if [ "${SAME_SECONDS:-0}" = 1 ]; then
   # One number of steps for all seeds, from the mean time of a step of each twin.
   seconds_of() { for seed in "${seeds[@]}"; do train_seconds "$out/$1_rate$2_seed$seed"; done | awk '{ sum += $1 } END { print sum }'; }
@@ -205,12 +210,16 @@ table() {
     row sparse "$sparse_best" "$seed"
     row dense "$dense_best" "$seed"
   done
+  if [ -n "${SPARSE_STEPS-}" ]; then
+    for seed in "${seeds[@]}"; do row sparse_fewer "$sparse_best" "$seed"; done
+  fi
   if [ "${SAME_SECONDS:-0}" = 1 ]; then
     for seed in "${seeds[@]}"; do row dense_seconds "$dense_best" "$seed"; done
   fi
   echo
   summary_row sparse "$sparse_best"
   summary_row dense "$dense_best"
+  if [ -n "${SPARSE_STEPS-}" ]; then summary_row sparse_fewer "$sparse_best"; fi
   if [ "${SAME_SECONDS:-0}" = 1 ]; then summary_row dense_seconds "$dense_best"; fi
 }
 echo

@@ -131,6 +131,7 @@ ModelOptions model_options(const Config& config) {
   options.hidden_dropout = model.hidden_dropout();
   options.initializer_scale = model.initializer_scale();
   options.embedding_deviation = model.embedding_deviation();
+  options.attention_deviation = model.attention_deviation();
   options.scale_tied_head = model.scale_tied_head();
   options.scale_attention = model.scale_attention();
   options.z_loss = model.z_loss();

@@ -39,6 +39,7 @@ constexpr Range kRanges[] = {
     {"model.hidden_dropout", 0, 1, Bounds::kOpenAbove},
     {"model.initializer_scale", 0, 1000},
     {"model.embedding_deviation", 0, 1000},
+    {"model.attention_deviation", 0, 1000},
     {"model.z_loss", 0, 1000},
     {"model.moe.experts", 1, 1 << 14},
     {"model.moe.every", 1, 1000},

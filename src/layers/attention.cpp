@@ -12,8 +12,8 @@ AttentionLayer AttentionLayer::make(const std::string& name, const Options& opti
   attention.layer = layer;
   const int64_t inner = attention.inner();
   const double fan_in = static_cast<double>(options.width);
-  Initializer qkv = normal(1 / std::sqrt(fan_in));
-  if (!options.scale_scores) {
+  Initializer qkv = normal(options.deviation > 0 ? options.deviation : 1 / std::sqrt(fan_in));
+  if (!options.scale_scores && options.deviation == 0) {
     qkv.first_rows = inner;
     qkv.first_rows_deviation = 1 / std::sqrt(fan_in * static_cast<double>(options.head_width));
   }

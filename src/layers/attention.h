@@ -29,6 +29,7 @@ struct AttentionLayer {
     bool causal = true;
     bool bias = false;
     bool scale_scores = false;  // scores / sqrt(K); else the factor is in W_q's initialisation (switch.md 2.3)
+    double deviation = 0;       // initial, of W_q, W_k and W_v alike; 0: D^-1/2, with the factor above
   };
 
   Options options;

@@ -11,7 +11,8 @@ Block::Block(const std::string& stack, int index, int moe_layer, const ModelOpti
                                      .head_width = options.head_width,
                                      .causal = options.causal(),
                                      .bias = options.bias,
-                                     .scale_scores = options.scale_attention},
+                                     .scale_scores = options.scale_attention,
+                                     .deviation = options.attention_deviation},
                                     index);
   if (moe_layer >= 0) {
     const MoeShape shape{.width = options.width,

@@ -41,6 +41,7 @@ struct ModelOptions {
   double hidden_dropout = 0;         // inside dense feed-forward layers
   double initializer_scale = 0.1;    // s of sqrt(s / fan_in) for feed-forward, experts and router
   double embedding_deviation = 1.0;  // of the token and position tables
+  double attention_deviation = 0;    // of queries', keys' and values' projections; 0: as AttentionLayer has it
   bool scale_tied_head = true;       // logits = D^-1/2 h E^T (switch.md 2.6); false: logits = h E^T
   bool scale_attention = false;      // scores / sqrt(K); false: the factor is in W_q's initialisation (switch.md 2.3)
   double z_loss = 1e-4;              // of the vocabulary's softmax (switch.md 2.7)

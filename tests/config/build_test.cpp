@@ -15,9 +15,10 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 TEST(ConfigBuild, CarriesTheModelOver) {
-  const ModelOptions model = model_options(valid_config_with(
-      {"model.head_width=5", "model.norm=RMS_NORM", "model.norm_epsilon=0.25", "model.bias=true", "model.dropout=0.1", "model.hidden_dropout=0.2",
-       "model.initializer_scale=0.3", "model.embedding_deviation=0.4", "model.scale_tied_head=false", "model.scale_attention=true", "model.z_loss=0.5"}));
+  const ModelOptions model =
+      model_options(valid_config_with({"model.head_width=5", "model.norm=RMS_NORM", "model.norm_epsilon=0.25", "model.bias=true", "model.dropout=0.1",
+                                       "model.hidden_dropout=0.2", "model.initializer_scale=0.3", "model.embedding_deviation=0.4",
+                                       "model.attention_deviation=0.6", "model.scale_tied_head=false", "model.scale_attention=true", "model.z_loss=0.5"}));
   EXPECT_EQ(model.vocabulary, 64);
   EXPECT_EQ(model.width, 16);
   EXPECT_EQ(model.heads, 2);
@@ -32,6 +33,7 @@ TEST(ConfigBuild, CarriesTheModelOver) {
   EXPECT_EQ(model.hidden_dropout, 0.2);
   EXPECT_EQ(model.initializer_scale, 0.3);
   EXPECT_EQ(model.embedding_deviation, 0.4);
+  EXPECT_EQ(model.attention_deviation, 0.6);
   EXPECT_FALSE(model.scale_tied_head);
   EXPECT_TRUE(model.scale_attention);
   EXPECT_EQ(model.z_loss, 0.5);
@@ -139,6 +141,7 @@ TEST(ConfigBuild, DefaultsOfTheSchemaAreThoseOfTheStructs) {
   EXPECT_EQ(model.bias, plain.bias);
   EXPECT_EQ(model.initializer_scale, plain.initializer_scale);
   EXPECT_EQ(model.embedding_deviation, plain.embedding_deviation);
+  EXPECT_EQ(model.attention_deviation, plain.attention_deviation);
   EXPECT_EQ(model.scale_tied_head, plain.scale_tied_head);
   EXPECT_EQ(model.scale_attention, plain.scale_attention);
   EXPECT_EQ(model.z_loss, plain.z_loss);

@@ -158,5 +158,14 @@ TEST(Attention, QueriesStartSmallerWhereScoresAreNotScaled) {
   EXPECT_DOUBLE_EQ(scaled.output.weight.initializer.deviation, 1 / std::sqrt(double{kHeads * kHeadWidth}));
 }
 
+TEST(Attention, ADeviationThatIsAskedForIsThatOfQueriesKeysAndValues) {
+  for (const bool scaled : {false, true}) {
+    const AttentionLayer layer =
+        AttentionLayer::make("test", {.width = kWidth, .heads = kHeads, .head_width = kHeadWidth, .scale_scores = scaled, .deviation = 0.125}, 0);
+    EXPECT_EQ(layer.qkv.weight.initializer.deviation, 0.125);
+    EXPECT_EQ(layer.qkv.weight.initializer.first_rows, 0);
+  }
+}
+
 }  // namespace
 }  // namespace switchyard::test

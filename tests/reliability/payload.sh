@@ -21,8 +21,8 @@ must_train 0 alone --set train.steps=3 --set log.every=1 "${ways[@]}"
 alone=$(digest alone)
 [ "$alone" != "$(digest plain)" ] || fail "compression changed nothing"
 must_train 2 two --set train.steps=3 --set log.every=1 "${ways[@]}"
-expect_digest two "$alone" "compressed rows on 2 ranks"
 grep -q "payload error 0\.[0-9]* %" "$log" || fail "the step line does not tell what payloads lose"
+expect_digest two "$alone" "compressed rows on 2 ranks"
 [ "$(grep -c '"payload_error":{"dispatch":0\.0' "$work/two/metrics.jsonl")" = 3 ] || fail "metrics.jsonl does not tell what payloads lose in each step"
 
 tight=("${ways[@]}" --set model.moe.payload.error_bound=0.000001 --set log.every=1)
@@ -32,7 +32,7 @@ told=$(grep -c "dispatch of MoE layer 0 lost .*: these rows travel uncompressed 
 [ "$told" = 1 ] || fail "the fall-back of dispatch was told $told times"
 must_train 1 part --resume --set train.steps=4 "${tight[@]}"
 expect_digest part "$(digest whole)" "fallen back on 2 ranks, resumed on 1"
-launch 2 train "$config" --run "$work/part" --resume --set train.steps=5 "${tight[@]}" --set model.moe.payload.dispatch=FP8
+launch 2 train "$config" --run "$work/part" --resume --set train.steps=5 "${tight[@]/dispatch=INT8/dispatch=FP8}"
 expect_refusal 2 "model.moe.payload.dispatch is FP8 but the run to be resumed has INT8" "resuming with another format"
 expect_no_leftovers
 echo "a step sends $compressed bytes instead of $plain; the same state on 1 and 2 ranks"
