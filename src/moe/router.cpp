@@ -136,6 +136,7 @@ void Router::begin(Context& ctx, const Tensor& x, const RoutingBatch& batch, Sav
 }
 
 const Route& Router::forward(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
+  const Span span(ctx.trace, SpanKind::kCompute, "router", layer_);
   begin(ctx, x, batch, saved);
   const Arena::Mark mark(ctx.scratch);
   Route& route = saved.route;
@@ -206,6 +207,7 @@ void Router::count(Context& ctx, Saved& saved) const {
 
 void Router::backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gradients& grads, Accumulate dx) const {
   if (!policy_.reads_probabilities()) return;
+  const Span span(ctx.trace, SpanKind::kCompute, "router backward", layer_);
   const Dtype exact = ctx.precision.exact;
   const Route& route = saved.route;
   const Arena::Mark mark(ctx.scratch);

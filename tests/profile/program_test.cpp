@@ -152,7 +152,7 @@ TEST_F(Program, SharesOfAStepAddUpToTheMeasuredStep) {
     }
     EXPECT_NEAR(sum, 100, 3) << ranks << " ranks: the parts do not make up the step\n" << outcome.out;
     EXPECT_LT(rest, 50) << ranks << " ranks: most of the step has no name";
-    for (const char* name : {"dispatch", "experts", "combine", "moe", "gradient sum", "publish", "attention", "control", "input"}) {
+    for (const char* name : {"dispatch", "experts", "combine", "moe", "router", "gradient sum", "publish", "attention", "control", "input"}) {
       EXPECT_TRUE(names.contains(name)) << name << " is missing on " << ranks << " ranks";
     }
     for (int from = 0; from < ranks; ++from) {
