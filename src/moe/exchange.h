@@ -58,8 +58,8 @@ void pack_rows(Context& ctx, const Tensor& x, const Route& route, const Chunk& c
 void unpack_rows(Context& ctx, const Tensor& entries, const Route& route, Target dx);
 
 // The largest outbox that an exchange asks for with micro-batches of `sequences` sequences, whose tokens are `width`
-// numbers of `dtype` or payloads of them, in training and at evaluation: OutboxSizes::exchange_bytes. Without drops one rank may have to return
-// the rows of all. Of any rank of the grid.
+// numbers of `dtype` or payloads of them, in training and at evaluation: OutboxSizes::exchange_bytes. Without drops one
+// rank may have to return the rows of all. Of any rank of the grid.
 int64_t exchange_bytes(const MoeOptions& options, int64_t sequences, int64_t sequence_length, int64_t width, const Grid& grid, Dtype dtype);
 
 }  // namespace switchyard

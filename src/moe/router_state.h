@@ -1,6 +1,6 @@
-// RouterState: what the router of one MoE layer, and its exchange, remember of earlier steps. The same on every rank, and part of a
-// checkpoint. It changes once in an applied step, from integer counts of all lanes, and nowhere else: not in a skipped
-// step, not in evaluation.
+// RouterState: what the router of one MoE layer, and its exchange, remember of earlier steps. The same on every rank, and
+// part of a checkpoint. It changes once in an applied step, from integer counts of all lanes, and nowhere else: not in a
+// skipped step, not in evaluation.
 #pragma once
 
 #include <cstdint>

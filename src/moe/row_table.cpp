@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <functional>
 #include <numeric>
 
 #include "kernels/backend.h"
@@ -51,13 +50,11 @@ void place_blocks(RowTable& table) {
 
 // What this rank sends: runs of entries.
 void cut_entries(RowTable& table, std::span<const int32_t> kept, std::span<const ExpertRange> hosted) {
-  table.entry.assign(kept.size() + 1, 0);
-  std::partial_sum(kept.begin(), kept.end(), table.entry.begin() + 1, std::plus<int64_t>());
-  table.entries = table.entry.back();
+  table.entries = std::accumulate(kept.begin(), kept.end(), int64_t{0});
   for (size_t peer = 0; peer < hosted.size(); ++peer) {
-    const auto first = static_cast<size_t>(hosted[peer].first);
-    int64_t entry = table.entry[first];
-    cut(kept.subspan(first, static_cast<size_t>(hosted[peer].count)), table.chunks.size(), [&](size_t chunk, int, int64_t, int64_t rows) {
+    const auto first = static_cast<size_t>(hosted[peer].first), count = static_cast<size_t>(hosted[peer].count);
+    int64_t entry = std::accumulate(kept.begin(), kept.begin() + hosted[peer].first, int64_t{0});
+    cut(kept.subspan(first, count), table.chunks.size(), [&](size_t chunk, int, int64_t, int64_t rows) {
       std::vector<Segment>& home = table.chunks[chunk].home;
       if (home.empty() || home.back().peer != static_cast<int>(peer)) home.push_back({static_cast<int>(peer), entry, 0});
       home.back().rows += rows;

@@ -68,7 +68,6 @@ struct RowTable {
   int64_t rows = 0;              // of a buffer, rows of blocks rounded up
   int64_t room = 0;              // rows to take memory for: at least `rows`, in few different sizes
   int64_t entries = 0;           // rows at home
-  std::vector<int64_t> entry;    // [E + 1] where the entries of each expert begin
   std::vector<Chunk> chunks;     // as many on every rank
 
   size_t block(int copy, int lane) const { return static_cast<size_t>(copy) * static_cast<size_t>(lanes) + static_cast<size_t>(lane); }

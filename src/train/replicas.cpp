@@ -204,10 +204,11 @@ void Replicas::send_values(Communicator& communicator, size_t number) {
       receive_.push_back({block.owner, first, block.elements});
       continue;
     }
-    backend_.convert(Out(inbox.slice_rows(first, block.elements)), block.master);
+    const Tensor values = inbox.slice_rows(first, block.elements);
+    backend_.convert(Out(values), block.master);
     for (const int rank : block.copies->ranks) {
       if (here(rank)) continue;
-      backend_.convert(Out(outbox.slice_rows(packed, block.elements)), block.master);
+      backend_.convert(Out(outbox.slice_rows(packed, block.elements)), values);
       send_.push_back({rank, packed, block.elements});
       packed += block.elements;
     }

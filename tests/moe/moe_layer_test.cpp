@@ -11,12 +11,6 @@
 namespace switchyard {
 namespace {
 
-struct NamedCase {
-  std::string name;
-  Case c;
-};
-void PrintTo(const NamedCase& named, std::ostream* stream) { *stream << named.name; }
-
 Case usual() {
   Case c;
   c.options.z_loss = 0.03;

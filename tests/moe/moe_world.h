@@ -31,7 +31,7 @@ struct Case {
   Precision precision = kPrecisionF64;
   int lanes = 8;
   int accumulate = 1;
-  int replicas = 1;  // R
+  int replicas = 1;             // R
   int64_t tokens = 24;          // T
   int64_t sequence_length = 0;  // S; 0: the micro-batch is one sequence
   bool training = true;
@@ -61,6 +61,16 @@ struct Case {
   int64_t sequence() const { return sequence_length == 0 ? tokens : sequence_length; }
   uint64_t first_token(int lane, int accumulation) const { return static_cast<uint64_t>((accumulation * lanes + lane) * tokens); }
 };
+
+// As a parameter of a test.
+struct NamedCase {
+  std::string name;
+  Case c;
+};
+void PrintTo(const NamedCase& named, std::ostream* stream);
+
+// 600 tokens on two experts, on the CPU: blocks of more than a panel, which chunks cut.
+Case large_blocks(Precision precision, int64_t width);
 
 // Everything that a step computes, by name; F32 is widened, which keeps its bits apart.
 //   "y 3 0", "dx 3 0"               of lane 3, accumulation 0: [T, D]

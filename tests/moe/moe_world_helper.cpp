@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <mutex>
+#include <ostream>
 
 #include "tests/moe/moe_world.h"
 #include "tests/ranks.h"
@@ -13,6 +14,21 @@ std::string place_of(int lane, int accumulation) { return fmt::format(" {} {}", 
 double noise(const std::string& what, int64_t index) {
   const Philox4 words = Random(1, Purpose::kSampling, 0, 0, hash_name(what.c_str())).words(0, static_cast<uint32_t>(index));
   return normal_from(words[0], words[1]);
+}
+
+void PrintTo(const NamedCase& named, std::ostream* stream) { *stream << named.name; }
+
+Case large_blocks(Precision precision, int64_t width) {
+  Case c;
+  c.backend = [] { return make_cpu_backend(1); };
+  c.precision = precision;
+  c.shape = {.width = width, .feed_forward = 40, .bias = true, .initializer_scale = 0.1};
+  c.lanes = 4;
+  c.tokens = 600;
+  c.options.experts = 2;
+  c.options.expert_dropout = 0.2;
+  c.mask = [](int lane, int64_t t) { return t % (lane + 5) == 1 ? 0 : 1; };
+  return c;
 }
 
 static double in_bf16(double value) { return static_cast<double>(BFloat16(static_cast<float>(value))); }

@@ -114,25 +114,11 @@ TEST(Chunks, AreEqualPartsUpToAPanel) {
 
 // ---- bits --------------------------------------------------------------------------------------------------------------
 
-struct NamedCase {
-  std::string name;
-  Case c;
-};
-void PrintTo(const NamedCase& named, std::ostream* stream) { *stream << named.name; }
-
-// 600 tokens on few experts: blocks of more than a panel. Ranks without experts.
+// Ranks without experts.
 Case usual(Precision precision) {
-  Case c;
-  c.backend = [] { return make_cpu_backend(1); };
-  c.precision = precision;
-  c.shape = {.width = 24, .feed_forward = 40, .bias = true, .initializer_scale = 0.1};
-  c.lanes = 4;
-  c.tokens = 600;
-  c.options.experts = 2;
+  Case c = large_blocks(precision, 24);
   c.options.z_loss = 0.03;
   c.options.balance_loss = 0.2;
-  c.options.expert_dropout = 0.2;
-  c.mask = [](int lane, int64_t t) { return t % (lane + 5) == 1 ? 0 : 1; };
   return c;
 }
 

@@ -17,24 +17,10 @@ namespace {
 constexpr PayloadFormat kPlain = PayloadFormat::kPlain, kInt8 = PayloadFormat::kInt8, kFp8 = PayloadFormat::kFp8;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-struct NamedCase {
-  std::string name;
-  Case c;
-};
-void PrintTo(const NamedCase& named, std::ostream* stream) { *stream << named.name; }
-
-// 600 tokens on few experts: blocks of more than a panel, which chunks cut. Rows of a block and a half.
+// Rows of a block and a half.
 Case usual(Precision precision, const Payloads& payloads) {
-  Case c;
-  c.backend = [] { return make_cpu_backend(1); };
-  c.precision = precision;
-  c.shape = {.width = 100, .feed_forward = 40, .bias = true, .initializer_scale = 0.1};
-  c.lanes = 4;
-  c.tokens = 600;
-  c.options.experts = 2;
-  c.options.expert_dropout = 0.2;
+  Case c = large_blocks(precision, 100);
   c.options.payload.format = payloads;
-  c.mask = [](int lane, int64_t t) { return t % (lane + 5) == 1 ? 0 : 1; };
   return c;
 }
 

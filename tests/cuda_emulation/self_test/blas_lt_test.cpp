@@ -3,7 +3,6 @@
 #include <cuda_bf16.h>
 #include <gtest/gtest.h>
 
-#include <random>
 #include <vector>
 
 #include "tests/cuda_emulation/self_test/device_array.h"
@@ -73,14 +72,6 @@ TEST(CuBlasLt, TransposesAndReadsRowOrder) {
   Product::good(cublasLtMatrixLayoutSetAttribute(product.w, CUBLASLT_MATRIX_LAYOUT_ORDER, &rows, sizeof rows));
   Product::good(product.run(w.data(), x.data(), d.data()));
   EXPECT_EQ(d.host(), (std::vector<float>{201, 2010, 403, 4030})) << "the transpose of what is read by rows";
-}
-
-std::vector<float> drawn(size_t count, unsigned seed) {
-  std::mt19937 draw(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(draw);
-  return values;
 }
 
 class Algorithms : public testing::Test {

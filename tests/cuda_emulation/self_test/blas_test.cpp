@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include "tests/cuda_emulation/controls.h"
@@ -24,14 +23,6 @@ class Blas {
  private:
   cublasHandle_t handle_ = nullptr;
 };
-
-std::vector<float> drawn(size_t count, unsigned seed) {
-  std::mt19937 draw(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(draw);
-  return values;
-}
 
 template <class T>
 std::vector<T> converted(const std::vector<float>& values) {

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -12,6 +13,15 @@ namespace switchyard::emulation {
 
 inline void ok(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error));
+}
+
+// Standard normal numbers, the same for the same seed.
+inline std::vector<float> drawn(size_t count, unsigned seed) {
+  std::mt19937 draw(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(draw);
+  return values;
 }
 
 template <class T>
