@@ -1,7 +1,9 @@
 // Communicator: bytes between the ranks of a group. It knows no layers and does no floating-point arithmetic.
 //
 // Every rank issues the same operations in the same order; a class does all of them or is not a Communicator. One
-// thread per rank calls it. Tensors are host tensors, contiguous, any dtype, F64 included.
+// thread per rank calls it. Tensors are contiguous, of any dtype, F64 included, and on the host, with one exception: a
+// communicator of devices hands out outboxes on its device, and its all_to_all moves rows from there to an inbox there. What
+// is on the host travels by its host().
 //
 // Transfers of rows are asynchronous: all_to_all returns an Event, wait(event) returns when the inbox is filled on this
 // rank. An implementation may complete at once. Rows to be sent are packed straight into an outbox that the communicator
@@ -54,6 +56,8 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The communicator of the same ranks all of whose tensors are on the host: itself, unless it moves a device's rows.
+  virtual Communicator& host() { return *this; }
   // Ranks with the same color form a new group, ordered by (key, rank). Collective.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
@@ -69,8 +73,9 @@ class Communicator {
   // with sizes 0 grows instead, where it can).
   virtual Tensor outbox(OutboxUse use, Dtype dtype, int64_t rows, int64_t columns) = 0;
   // Row segments of `outbox` to the peers' inboxes. `outbox` is what outbox() returned last for its use; `inbox` is the
-  // caller's and outlives the event. Starts after `after`.
+  // caller's and outlives the event. Starts after `after`, and on a device after what was put into its compute stream.
   virtual Event all_to_all(Call call, const Tensor& outbox, std::span<const Segment> send, Tensor inbox, std::span<const Segment> receive, Event after) = 0;
+  // On a device: what is put into its compute stream from now on sees the inbox.
   virtual void wait(Event event) = 0;
 
   // Ends the whole job with this exit code. Does not return.

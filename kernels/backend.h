@@ -156,7 +156,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
-  virtual Device device() const = 0;
+  // Where its tensors are. The backend outlives them.
+  virtual Memory& memory() = 0;
   virtual bool supports(Dtype activation) const = 0;
 
   // ---- memory -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kArenaBlock = int64_t{4} << 20;
 
 // Zero pages straight from the kernel, on a huge page's boundary. Null if there are none.
 void* map_pages(int64_t bytes) {
@@ -31,40 +32,55 @@ void* map_pages(int64_t bytes) {
 // What a buffer of `bytes` takes: large ones whole pages.
 int64_t taken(int64_t bytes) { return round_up(bytes, bytes >= kHugePage ? 4096 : kAlignment); }
 
+class HostMemory final : public Memory {
+ public:
+  Device device() const override { return Device::kHost; }
+
+  void* take(int64_t bytes) override {
+    checked_add(bytes, 2 * kHugePage);  // rounding does not wrap around
+    const int64_t whole = taken(bytes);
+    void* data = nullptr;
+    if (bytes >= kHugePage) {
+      data = map_pages(whole);
+    } else {
+      data = std::aligned_alloc(kAlignment, static_cast<size_t>(whole));
+      if (data != nullptr) std::memset(data, 0, static_cast<size_t>(whole));
+    }
+    if (data == nullptr) {
+      throw Error(ExitCode::kFailure, "expected " + std::to_string(bytes) + " bytes of memory, the system has none left; use a smaller model or micro-batch");
+    }
+    return data;
+  }
+
+  void give_back(void* data, int64_t bytes) noexcept override {
+    if (bytes >= kHugePage) {
+      munmap(data, static_cast<size_t>(taken(bytes)));
+    } else {
+      std::free(data);
+    }
+  }
+};
+
 }  // namespace
 
-Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
-  check(bytes >= 0, "Buffer: a negative size");
-  if (bytes == 0) return;
-  checked_add(bytes, 2 * kHugePage);  // rounding does not wrap around
-  const int64_t whole = taken(bytes);
-  if (bytes >= kHugePage) {
-    data_ = map_pages(whole);
-  } else {
-    data_ = std::aligned_alloc(kAlignment, static_cast<size_t>(whole));
-    if (data_ != nullptr) std::memset(data_, 0, static_cast<size_t>(whole));
-  }
-  if (data_ == nullptr) {
-    throw Error(ExitCode::kFailure, "expected " + std::to_string(bytes) + " bytes of memory, the system has none left; use a smaller model or micro-batch");
-  }
+Memory& host_memory() {
+  static HostMemory memory;
+  return memory;
 }
 
-Buffer::~Buffer() {
-  if (bytes_ >= kHugePage) {
-    if (data_ != nullptr) munmap(data_, static_cast<size_t>(taken(bytes_)));
-  } else {
-    std::free(data_);
-  }
+Buffer::Buffer(int64_t bytes, Memory& memory) : memory_(&memory), bytes_(bytes) {
+  check(bytes >= 0, "Buffer: a negative size");
+  if (bytes > 0) data_ = memory.take(bytes);
 }
 
 Tensor Buffer::tensor(Dtype dtype, Shape shape) const {
   check(shape.elements() * size_of(dtype) <= bytes_, "Buffer::tensor: larger than the buffer");
-  return Tensor(data_, dtype, shape);
+  return Tensor(data_, dtype, shape, memory_ == nullptr ? Device::kHost : memory_->device());
 }
 
-Buffer make_buffer(Dtype dtype, const Shape& shape) { return Buffer(checked_multiply(shape.elements(), size_of(dtype))); }
+Buffer make_buffer(Dtype dtype, const Shape& shape, Memory& memory) { return Buffer(checked_multiply(shape.elements(), size_of(dtype)), memory); }
 
-Arena::Arena(std::string name, int64_t first_bytes, int64_t block_bytes) : name_(std::move(name)), first_bytes_(first_bytes), block_bytes_(block_bytes) {}
+Arena::Arena(std::string name, int64_t first_bytes, Memory& memory) : name_(std::move(name)), first_bytes_(first_bytes), memory_(memory) {}
 
 Tensor Arena::take(Dtype dtype, Shape shape) {
   const int64_t bytes = round_up(checked_multiply(shape.elements(), size_of(dtype)), kAlignment);
@@ -72,11 +88,11 @@ Tensor Arena::take(Dtype dtype, Shape shape) {
     ++block_;
     offset_ = 0;
   }
-  if (block_ == blocks_.size()) blocks_.emplace_back(std::max({bytes, block_bytes_, blocks_.empty() ? first_bytes_ : 0}));
+  if (block_ == blocks_.size()) blocks_.emplace_back(std::max({bytes, kArenaBlock, blocks_.empty() ? first_bytes_ : 0}), memory_);
   void* data = static_cast<char*>(blocks_[block_].data()) + offset_;
   offset_ += bytes;
   high_water_ = std::max(high_water_, used());
-  return Tensor(data, dtype, shape);
+  return Tensor(data, dtype, shape, memory_.device());
 }
 
 int64_t Arena::used() const {

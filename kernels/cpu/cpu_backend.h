@@ -16,7 +16,7 @@ class CpuBackend final : public Backend {
   CpuBackend(int threads, const Loops& loops) : loops_(loops), team_(threads), engine_(threads) {}
 
   std::string name() const override { return "cpu"; }
-  Device device() const override { return Device::kHost; }
+  Memory& memory() override { return host_memory(); }
   bool supports(Dtype activation) const override { return activation == Dtype::kF32 || activation == Dtype::kBF16; }
 
   // memory.cpp

@@ -9,7 +9,7 @@ namespace switchyard::reference {
 class ReferenceBackend final : public Backend {
  public:
   std::string name() const override { return "reference"; }
-  Device device() const override { return Device::kHost; }
+  Memory& memory() override { return host_memory(); }
   bool supports(Dtype activation) const override { return activation == Dtype::kF64 || activation == Dtype::kF32; }
 
   // memory.cpp
