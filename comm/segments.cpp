@@ -35,25 +35,9 @@ void SegmentTable::build(std::span<const Segment> segments, int size, int64_t te
 }
 
 void copy_runs(std::span<const Run> from, const char* source, std::span<const Run> to, char* target, int64_t row_bytes) {
-  size_t in = 0;
-  size_t out = 0;
-  int64_t in_done = 0;  // rows of run `in` that are copied
-  int64_t out_done = 0;
-  while (in < from.size() && out < to.size()) {
-    const int64_t rows = std::min(from[in].rows - in_done, to[out].rows - out_done);
-    std::memcpy(target + (to[out].first_row + out_done) * row_bytes, source + (from[in].first_row + in_done) * row_bytes,
-                static_cast<size_t>(rows * row_bytes));
-    in_done += rows;
-    out_done += rows;
-    if (in_done == from[in].rows) {
-      ++in;
-      in_done = 0;
-    }
-    if (out_done == to[out].rows) {
-      ++out;
-      out_done = 0;
-    }
-  }
+  match_runs(from, to, [&](int64_t from_row, int64_t to_row, int64_t rows) {
+    std::memcpy(target + to_row * row_bytes, source + from_row * row_bytes, static_cast<size_t>(rows * row_bytes));
+  });
 }
 
 }  // namespace switchyard

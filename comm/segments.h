@@ -4,6 +4,7 @@
 // empty segments left out and neighbours joined. Its vectors keep their memory from one transfer to the next.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -35,8 +36,31 @@ class SegmentTable {
   std::vector<int64_t> rows_;   // [size] rows of all runs of a peer
 };
 
-// Copies rows of `row_bytes` bytes from the runs of one side to the runs of the other, in list order. Both sides hold
-// the same number of rows; their cuts may differ.
+// Calls visit(first row of one side, first row of the other, rows) for what lies together on both, in list order. Both
+// sides hold the same number of rows; their cuts may differ.
+template <class Visit>
+void match_runs(std::span<const Run> from, std::span<const Run> to, Visit visit) {
+  size_t in = 0;
+  size_t out = 0;
+  int64_t in_done = 0;  // rows of run `in` that are matched
+  int64_t out_done = 0;
+  while (in < from.size() && out < to.size()) {
+    const int64_t rows = std::min(from[in].rows - in_done, to[out].rows - out_done);
+    visit(from[in].first_row + in_done, to[out].first_row + out_done, rows);
+    in_done += rows;
+    out_done += rows;
+    if (in_done == from[in].rows) {
+      ++in;
+      in_done = 0;
+    }
+    if (out_done == to[out].rows) {
+      ++out;
+      out_done = 0;
+    }
+  }
+}
+
+// Copies rows of `row_bytes` bytes from the runs of one side to the runs of the other, likewise.
 void copy_runs(std::span<const Run> from, const char* source, std::span<const Run> to, char* target, int64_t row_bytes);
 
 }  // namespace switchyard

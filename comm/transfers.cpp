@@ -22,10 +22,10 @@ int64_t Transfer::bytes_to_others(int rank, int size) const {
 
 int64_t box_bytes(OutboxSizes sizes, int box) { return round_up(std::max<int64_t>(asked_bytes(sizes, box), 1), kAlignment); }
 
-Transfers::Transfers(int rank, int size, OutboxSizes sizes) : rank_(rank), size_(size), sizes_(sizes) {
+Transfers::Transfers(int rank, int size, OutboxSizes sizes, Memory& memory) : rank_(rank), size_(size), sizes_(sizes), owner_(memory) {
   for (int box = 0; box < kBoxes; ++box) {
     const size_t b = static_cast<size_t>(box);
-    owned_[b] = Buffer(box_bytes(sizes, box));
+    owned_[b] = Buffer(box_bytes(sizes, box), memory);
     capacity_[b] = asked_bytes(sizes, box) > 0 ? asked_bytes(sizes, box) : owned_[b].bytes();
     memory_[b] = owned_[b].data();
     transfers_[b].box = box;
@@ -54,12 +54,12 @@ Tensor Transfers::hand_out(OutboxUse use, Dtype dtype, int64_t rows, int64_t col
                           std::to_string(columns) + " " + name(dtype) + ": the sizes that the communicator was made with are too small");
     }
     owned_[box] = Buffer();  // frees first
-    owned_[box] = Buffer(bytes + bytes / 2);
+    owned_[box] = Buffer(bytes + bytes / 2, owner_);
     memory_[box] = owned_[box].data();
     capacity_[box] = owned_[box].bytes();
   }
   handed_out_[box] = true;
-  return Tensor(memory_[box], dtype, {rows, columns});
+  return Tensor(memory_[box], dtype, {rows, columns}, owner_.device());
 }
 
 Transfer& Transfers::begin(Call call, const Tensor& outbox, std::span<const Segment> send, const Tensor& inbox, std::span<const Segment> receive) {
@@ -67,8 +67,8 @@ Transfer& Transfers::begin(Call call, const Tensor& outbox, std::span<const Segm
   check(place != memory_.end(), "all_to_all: its first tensor is not an outbox of this communicator");
   const size_t box = static_cast<size_t>(place - memory_.begin());
   check(handed_out_[box], "all_to_all: this outbox was sent already; ask for the next one");
-  check_operand(outbox);
-  check_operand(inbox);
+  check_operand(outbox, owner_.device());
+  check_operand(inbox, owner_.device());
   check(outbox.dtype() == inbox.dtype() && outbox.columns() == inbox.columns(), "all_to_all: outbox and inbox differ in dtype or row width");
   Transfer& transfer = transfers_[box];
   transfer.send.build(send, size_, outbox.rows());
@@ -93,8 +93,8 @@ Transfer* Transfers::find(Event event) {
   return nullptr;
 }
 
-void check_operand(const Tensor& tensor) {
-  check(tensor.device() == Device::kHost, "a communicator of host ranks was given a tensor of another device");
+void check_operand(const Tensor& tensor, Device device) {
+  check(tensor.device() == device || tensor.elements() == 0, "a communicator was given a tensor that is not on its device");
   check(tensor.contiguous(), "a communicator was given a tensor that is not contiguous");
 }
 

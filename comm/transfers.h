@@ -40,8 +40,8 @@ int64_t box_bytes(OutboxSizes sizes, int box);
 
 class Transfers {
  public:
-  // Owns its outboxes. A use whose size is 0 grows on demand.
-  Transfers(int rank, int size, OutboxSizes sizes);
+  // Owns its outboxes, in `memory`. A use whose size is 0 grows on demand.
+  Transfers(int rank, int size, OutboxSizes sizes, Memory& memory = host_memory());
   // Box b lies at memory[b], is box_bytes(sizes, b) long and does not grow.
   Transfers(int rank, int size, OutboxSizes sizes, std::array<void*, kBoxes> memory);
 
@@ -53,6 +53,8 @@ class Transfers {
   Transfer& begin(Call call, const Tensor& outbox, std::span<const Segment> send, const Tensor& inbox, std::span<const Segment> receive);
   // The transfer of this event, or null if it is over.
   Transfer* find(Event event);
+  // The transfer that last used a box.
+  const Transfer& in_box(int box) const { return transfers_[static_cast<size_t>(box)]; }
 
  private:
   int next_box(OutboxUse use) const { return 2 * static_cast<int>(use) + turn_[static_cast<size_t>(use)]; }
@@ -60,6 +62,7 @@ class Transfers {
   int rank_;
   int size_;
   OutboxSizes sizes_;
+  Memory& owner_;  // of the boxes that are owned
   uint64_t tickets_ = 0;
   std::array<int, 2> turn_{};
   std::array<Buffer, kBoxes> owned_;
@@ -69,8 +72,8 @@ class Transfers {
   std::array<Transfer, kBoxes> transfers_;
 };
 
-// The operands of the other collectives. Each throws InternalError with what is wrong.
-void check_operand(const Tensor& tensor);
+// The operands of the other collectives. Each throws InternalError with what is wrong. `device`: the communicator's.
+void check_operand(const Tensor& tensor, Device device = Device::kHost);
 // Where the rows of `rank` begin in `all`; checks everything about an all_gather.
 int64_t check_gather(const Tensor& mine, const Tensor& all, std::span<const int64_t> rows, int rank, int size);
 
