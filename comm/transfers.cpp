@@ -98,9 +98,9 @@ void check_operand(const Tensor& tensor, Device device) {
   check(tensor.contiguous(), "a communicator was given a tensor that is not contiguous");
 }
 
-int64_t check_gather(const Tensor& mine, const Tensor& all, std::span<const int64_t> rows, int rank, int size) {
-  check_operand(mine);
-  check_operand(all);
+int64_t check_gather(const Tensor& mine, const Tensor& all, std::span<const int64_t> rows, int rank, int size, Device device) {
+  check_operand(mine, device);
+  check_operand(all, device);
   check(static_cast<int>(rows.size()) == size, "all_gather: the row counts are not one per rank");
   int64_t before = 0;
   int64_t total = 0;

@@ -75,6 +75,6 @@ class Transfers {
 // The operands of the other collectives. Each throws InternalError with what is wrong. `device`: the communicator's.
 void check_operand(const Tensor& tensor, Device device = Device::kHost);
 // Where the rows of `rank` begin in `all`; checks everything about an all_gather.
-int64_t check_gather(const Tensor& mine, const Tensor& all, std::span<const int64_t> rows, int rank, int size);
+int64_t check_gather(const Tensor& mine, const Tensor& all, std::span<const int64_t> rows, int rank, int size, Device device = Device::kHost);
 
 }  // namespace switchyard

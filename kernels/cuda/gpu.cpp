@@ -1,8 +1,8 @@
 #include "kernels/cuda/gpu.h"
 
+#include <chrono>
 #include <string>
-
-#include "src/base/error.h"
+#include <thread>
 
 namespace switchyard::cuda {
 namespace {
@@ -18,6 +18,30 @@ void require(cudaError_t status, const char* call) {
   if (status == cudaSuccess) [[likely]]
     return;
   throw Error(ExitCode::kFailure, std::string(call) + " failed: " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
+}
+
+bool Mark::reached() const {
+  const cudaError_t status = cudaEventQuery(event_);
+  if (status == cudaErrorNotReady) return false;
+  require(status, "cudaEventQuery");
+  return true;
+}
+
+void Gpu::finish() {
+  using Clock = std::chrono::steady_clock;
+  if (watches_.empty()) return require(cudaStreamSynchronize(compute_), "cudaStreamSynchronize");
+  end_.record(compute_);
+  const Clock::time_point start = Clock::now();
+  while (!end_.reached()) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    for (Watch* watch : watches_) {
+      if (const std::optional<Error> error = watch->look(seconds)) {
+        abandon();
+        throw Error(*error);
+      }
+    }
+    std::this_thread::yield();
+  }
 }
 
 void* DeviceMemory::take(int64_t bytes) {

@@ -6,9 +6,12 @@
 
 #include <cuda_runtime_api.h>
 
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "kernels/memory.h"
+#include "src/base/error.h"
 
 namespace switchyard::cuda {
 
@@ -40,6 +43,8 @@ class Mark {
   // What is put into `stream` from now on starts after the point last recorded.
   void hold_back(cudaStream_t stream) const { require(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent"); }
   void wait() const { require(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+  // Whether the stream is past the point last recorded.
+  bool reached() const;
 
  private:
   cudaEvent_t event_ = nullptr;
@@ -65,6 +70,16 @@ class PinnedMemory final : public Memory {
   void give_back(void* data, int64_t bytes) noexcept override;
 };
 
+// Looks after the device while the host waits for it: work in its streams may wait for other ranks, which may never come.
+class Watch {
+ public:
+  virtual ~Watch() = default;
+  // What is wrong, if anything. `seconds`: how long the host has waited.
+  virtual std::optional<Error> look(double seconds) = 0;
+  // Ends whatever waits for other ranks. Nothing is sent or received from then on.
+  virtual void abandon() noexcept = 0;
+};
+
 class Gpu {
  public:
   // Device `number` becomes that of the calling thread, which must be the only one to use this. Throws Error(kFailure).
@@ -76,6 +91,14 @@ class Gpu {
   Memory& memory() { return memory_; }
   Memory& pinned() { return pinned_; }
 
+  // Waits until the compute stream is at its end. Throws what a watch finds, after all of them have abandoned.
+  void finish();
+  void add(Watch& watch) { watches_.push_back(&watch); }
+  void remove(Watch& watch) { std::erase(watches_, &watch); }
+  void abandon() noexcept {
+    for (Watch* watch : watches_) watch->abandon();
+  }
+
  private:
   static int chosen(int number) {
     require(cudaSetDevice(number), "cudaSetDevice");
@@ -86,6 +109,8 @@ class Gpu {
   Stream compute_, transfers_;
   DeviceMemory memory_;
   PinnedMemory pinned_;
+  Mark end_;  // of what finish() waits for
+  std::vector<Watch*> watches_;
 };
 
 // Memory that only grows, for what lives within one operation. Pieces of consecutive operations of one stream may be the same.
