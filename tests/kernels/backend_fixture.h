@@ -8,27 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "tests/kernels/backend_case.h"
 #include "tests/kernels/compare.h"
 
 namespace switchyard {
 
-struct BackendCase {
-  const char* name;
-  std::unique_ptr<Backend> (*make)();
-  Dtype activation;
-};
-inline void PrintTo(const BackendCase& c, std::ostream* out) { *out << c.name; }
-
-// The reference in F32 is here to prove that the tolerances can be met by plain loops.
-inline std::vector<BackendCase> backend_cases() {
-  return {{"reference_F32", [] { return make_reference_backend(); }, Dtype::kF32},
-          {"cpu_F32", [] { return make_cpu_backend(2); }, Dtype::kF32},
-          {"cpu_BF16", [] { return make_cpu_backend(2); }, Dtype::kBF16}};
-}
-inline std::string case_name(const testing::TestParamInfo<BackendCase>& c) { return c.param.name; }
-
 class BackendTest : public testing::TestWithParam<BackendCase> {
  protected:
+  void SetUp() override {
+    if (backend == nullptr) GTEST_SKIP() << "this machine has no device for " << GetParam().name;
+  }
+
   // Numbers in the dtype of the activations, and in the exact dtype.
   Tensor activations(Shape shape, double low = -1, double high = 1) { return pool.uniform(activation, shape, low, high); }
   Tensor exacts(Shape shape, double low = -1, double high = 1) { return pool.uniform(exact, shape, low, high); }

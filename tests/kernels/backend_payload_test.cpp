@@ -3,7 +3,6 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/cpu/loops.h"
 #include "tests/kernels/backend_fixture.h"
 
 namespace switchyard {
@@ -215,25 +214,6 @@ TEST_P(Payloads, WhatIsNotFiniteArrivesAsNaN) {
           EXPECT_TRUE(std::isfinite(at(y, 0, c)) && std::isfinite(at(y, 2, c))) << "another row";
         }
       }
-    }
-  }
-}
-
-// One text, built for two levels of the processor. Where the higher one is missing, the lower is compared with itself.
-TEST(PayloadLoops, BothBuildsGiveTheSameBits) {
-  Pool pool;
-  for (const Dtype dtype : {Dtype::kF32, Dtype::kBF16}) {
-    for (const PayloadFormat format : kFormats) {
-      const Tensor x = pool.uniform(dtype, {40, 130}, -2, 1);
-      Tensor payloads[2], values[2];
-      for (const bool newer : {false, true}) {
-        const cpu::Loops& loops = newer && __builtin_cpu_supports("x86-64-v4") ? cpu::loops_v4() : cpu::loops_v3();
-        const Tensor payload = payloads[newer] = pool.make(Dtype::kI32, {40, payload_words(130)}), y = values[newer] = pool.make(dtype, {40, 130});
-        loops.quantise({payload.get<int32_t>(), nullptr, x.data(), dtype, format, 40, 130});
-        loops.dequantise({y.data(), nullptr, payload.get<int32_t>(), dtype, format, 40, 130});
-      }
-      expect_same_bits(payloads[1], payloads[0], name_of(format) + " payload");
-      expect_same_bits(values[1], values[0], name_of(format) + " values");
     }
   }
 }
