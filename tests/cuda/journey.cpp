@@ -9,7 +9,10 @@ namespace {
 char* begin_of(const Tensor& x) { return static_cast<char*>(x.data()); }
 
 // Up to the last element of the last row.
-int64_t extent_in_bytes(const Tensor& x) { return x.elements() == 0 ? 0 : ((x.rows() - 1) * x.row_stride() + x.columns()) * size_of(x.dtype()); }
+int64_t extent_in_bytes(const Tensor& x) {
+  if (!x.exists() || x.elements() == 0) return 0;
+  return ((x.rows() - 1) * x.row_stride() + x.columns()) * size_of(x.dtype());
+}
 
 // x's shape and strides at another place.
 Tensor moved(const Tensor& x, void* data, Device device) {
