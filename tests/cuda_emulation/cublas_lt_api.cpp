@@ -2,7 +2,10 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <iterator>
 #include <new>
+#include <span>
+#include <vector>
 
 #include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/lt_descriptors.h"
@@ -64,14 +67,56 @@ int64_t terms_apart_by(const LtAlgorithm& algorithm, int64_t k) {
   return std::max<int64_t>(1, std::min(apart, (k + splits - 1) / splits));
 }
 
-// The parts of a product whose inner extent is split meet in the workspace, in f32.
+// The parts of a product whose inner extent is split meet in the workspace, in f32, or in place.
 size_t workspace_bytes(const LtAlgorithm& algorithm, const LtLayout& d) {
-  return algorithm.splits > 1 ? algorithm.splits * d.rows * d.columns * static_cast<uint64_t>(d.batches) * sizeof(float) : 0;
+  return algorithm.splits > 1 && algorithm.scheme != CUBLASLT_REDUCTION_SCHEME_INPLACE
+             ? algorithm.splits * d.rows * d.columns * static_cast<uint64_t>(d.batches) * sizeof(float)
+             : 0;
 }
 
 cublasStatus_t check_algorithm(const LtAlgorithm& algorithm) {
   if (algorithm.id < 0 || algorithm.id >= kAlgorithms) return CUBLAS_STATUS_INVALID_VALUE;
   return (algorithm.splits > 1) == (algorithm.scheme != CUBLASLT_REDUCTION_SCHEME_NONE) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+// Half of them load 16 bytes at once, of every matrix.
+bool is_aligned(const LtAlgorithm& algorithm, uint64_t bytes) { return algorithm.id < kAlgorithms / 2 || bytes % 16 == 0; }
+
+bool is_aligned(const LtAlgorithm& algorithm, const LtLayout& layout) {
+  const uint64_t element = layout.type == CUDA_R_32F ? 4 : 2;
+  return is_aligned(algorithm, static_cast<uint64_t>(layout.leading) * element) && is_aligned(algorithm, static_cast<uint64_t>(layout.batch_step) * element);
+}
+
+bool are_aligned(const LtAlgorithm& algorithm, std::span<const LtLayout* const> layouts) {
+  return std::all_of(layouts.begin(), layouts.end(), [&](const LtLayout* layout) { return is_aligned(algorithm, *layout); });
+}
+
+// What heuristics consider for a product of inner extent `k`, the best first: parts of a long sum at once, then whole sums.
+std::vector<LtAlgorithm> considered(const LtLayout& d, int64_t k) {
+  std::vector<LtAlgorithm> all;
+  const auto m = static_cast<int64_t>(d.rows), n = static_cast<int64_t>(d.columns);
+  for (const uint32_t scheme : {CUBLASLT_REDUCTION_SCHEME_INPLACE, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}) {
+    if (k < 64) break;
+    LtAlgorithm split = algorithm_of_rank(0, m, n);
+    split.splits = 4;
+    split.scheme = scheme;
+    all.push_back(split);
+  }
+  for (int rank = 0; rank < kAlgorithms; ++rank) all.push_back(algorithm_of_rank(rank, m, n));
+  return all;
+}
+
+bool is_wanted(const LtAlgorithm& algorithm, const LtPreference& preference, const LtLayout& d) {
+  const bool scheme = algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_NONE || (preference.schemes & algorithm.scheme) != 0;
+  const bool aligned =
+      std::all_of(std::begin(preference.alignment), std::end(preference.alignment), [&](uint32_t bytes) { return is_aligned(algorithm, bytes); });
+  return scheme && aligned && workspace_bytes(algorithm, d) <= preference.workspace;
+}
+
+// Where parts meet in place, they do so in the order in which they end: here another one at each call.
+int64_t first_part(const LtAlgorithm& algorithm) {
+  static int64_t calls = 0;
+  return algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_INPLACE ? ++calls : 0;
 }
 
 void set_epilogue(Matmul& product, const LtDescription& description) {
@@ -122,26 +167,29 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t de
   const cublasStatus_t shapes = check_shapes(inside<LtDescription>(description), layouts);
   const LtAlgorithm& ours = inside<LtAlgorithm>(algorithm);
   result->state = shapes != CUBLAS_STATUS_SUCCESS ? shapes : check_algorithm(ours);
+  if (result->state == CUBLAS_STATUS_SUCCESS && !are_aligned(ours, layouts)) result->state = CUBLAS_STATUS_NOT_SUPPORTED;
   result->workspaceSize = workspace_bytes(ours, *layouts[3]);
   result->wavesCount = 1.0f;
   return result->state;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t description, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int requested,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int requested,
                                               cublasLtMatmulHeuristicResult_t results[], int* found) {
   if (requested <= 0) return CUBLAS_STATUS_INVALID_VALUE;
-  const LtLayout& target = inside<LtLayout>(d);
+  const LtLayout* layouts[] = {&inside<LtLayout>(a), &inside<LtLayout>(b), &inside<LtLayout>(c), &inside<LtLayout>(d)};
+  if (const cublasStatus_t invalid = check_shapes(inside<LtDescription>(description), layouts); invalid != CUBLAS_STATUS_SUCCESS) return invalid;
   *found = 0;
-  for (int rank = 0; rank < std::min(requested, kAlgorithms); ++rank) {
-    cublasLtMatmulHeuristicResult_t& result = results[rank];
+  for (const LtAlgorithm& algorithm : considered(*layouts[3], operand(inside<LtDescription>(description).op_a, stored(nullptr, *layouts[0])).columns)) {
+    if (*found == requested) break;
+    if (!is_wanted(algorithm, inside<LtPreference>(preference), *layouts[3]) || !are_aligned(algorithm, layouts)) continue;
+    cublasLtMatmulHeuristicResult_t& result = results[(*found)++];
     result = {};
-    new (&result.algo) LtAlgorithm(algorithm_of_rank(rank, static_cast<int64_t>(target.rows), static_cast<int64_t>(target.columns)));
-    const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, description, a, b, c, d, &result.algo, &result);
-    if (status != CUBLAS_STATUS_SUCCESS) return status;
-    ++*found;
+    new (&result.algo) LtAlgorithm(algorithm);
+    if (const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, description, a, b, c, d, &result.algo, &result); status != CUBLAS_STATUS_SUCCESS)
+      return status;
   }
-  return CUBLAS_STATUS_SUCCESS;
+  return *found > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t description_handle, const void* alpha, const void* a,
@@ -163,11 +211,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   set_epilogue(product, description);
   if ((description.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0 && product.bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   if (description.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && product.a.type == CUDA_R_32F) product.inputs = Inputs::kRoundedToTf32;
-  const LtAlgorithm chosen = algorithm != nullptr ? inside<LtAlgorithm>(algorithm) : algorithm_of_rank(0, product.d.rows, product.d.columns);
+  const auto aligned = [&](const LtAlgorithm& candidate) {
+    const uintptr_t addresses = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) | reinterpret_cast<uintptr_t>(d);
+    return are_aligned(candidate, layouts) && is_aligned(candidate, addresses | (product.beta != 0 ? reinterpret_cast<uintptr_t>(c) : 0));
+  };
+  LtAlgorithm chosen = algorithm_of_rank(0, product.d.rows, product.d.columns);
+  for (int rank = 1; !aligned(chosen); ++rank) chosen = algorithm_of_rank(rank, product.d.rows, product.d.columns);
+  if (algorithm != nullptr) chosen = inside<LtAlgorithm>(algorithm);
   if (const cublasStatus_t invalid = check_algorithm(chosen); invalid != CUBLAS_STATUS_SUCCESS) return invalid;
+  if (!aligned(chosen)) return CUBLAS_STATUS_NOT_SUPPORTED;
   const size_t needed = workspace_bytes(chosen, *layouts[3]);
   if (needed > workspace_size || (workspace_size > 0 && device_bytes_from(workspace) < workspace_size)) return CUBLAS_STATUS_INVALID_VALUE;
   product.apart = terms_apart_by(chosen, product.a.columns);
+  product.first_part = first_part(chosen);
   return enqueue_matmul(product, stream);
 }
 

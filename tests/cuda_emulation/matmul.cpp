@@ -72,15 +72,17 @@ void finish_column(const Matmul& product, int64_t batch, int64_t j, const std::v
 void run_batch(const Matmul& product, int64_t batch) {
   const int64_t m = product.d.rows, n = product.d.columns, k = product.a.columns;
   const int64_t apart = product.apart > 0 ? product.apart : std::max<int64_t>(k, 1);
+  const int64_t parts = (k + apart - 1) / apart;
   const std::vector<float> a = widened(product.a, batch, product.inputs);
   const std::vector<float> b = widened(product.b, batch, product.inputs);
   std::vector<float> sum(static_cast<size_t>(m)), part(static_cast<size_t>(m));
   for (int64_t j = 0; j < n; ++j) {
     std::fill(sum.begin(), sum.end(), 0.0f);
-    for (int64_t first = 0; first < k; first += apart) {
+    for (int64_t i = 0; i < parts; ++i) {
+      const int64_t first = (product.first_part + i) % parts * apart;
       std::fill(part.begin(), part.end(), 0.0f);
       add_terms(a.data(), b.data() + j * k, m, first, std::min(k, first + apart), part);
-      for (size_t i = 0; i < part.size(); ++i) sum[i] += part[i];
+      for (size_t row = 0; row < part.size(); ++row) sum[row] += part[row];
     }
     finish_column(product, batch, j, sum);
   }
@@ -104,7 +106,7 @@ Matrix operand(cublasOperation_t operation, const void* data, cudaDataType type,
 }
 
 cublasStatus_t check_matmul(const Matmul& product) {
-  const auto& [a, b, c, d, batches, alpha, beta, bias, bias_type, relu, inputs, apart] = product;
+  const auto& [a, b, c, d, batches, alpha, beta, bias, bias_type, relu, inputs, apart, first_part] = product;
   if (a.rows < 0 || a.columns < 0 || d.columns < 0 || batches < 0) return CUBLAS_STATUS_INVALID_VALUE;
   if (a.rows != d.rows || a.columns != b.rows || b.columns != d.columns) return CUBLAS_STATUS_INVALID_VALUE;
   for (const Matrix* matrix : {&a, &b, &d}) {

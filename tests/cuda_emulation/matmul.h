@@ -42,7 +42,8 @@ struct Matmul {
   cudaDataType bias_type = CUDA_R_32F;
   bool relu = false;
   Inputs inputs = Inputs::kAsTheyAre;
-  int64_t apart = 0;  // so many terms at a time are summed apart and then added; 0: all
+  int64_t apart = 0;       // so many terms at a time are summed apart and then added; 0: all
+  int64_t first_part = 0;  // of those, the one with which the addition begins; it goes round
 };
 
 // Shapes, types, and that every operand lies inside its allocation: the real library would read past the end.

@@ -117,23 +117,76 @@ TEST_F(Algorithms, SplittingTheInnerExtentNeedsAWorkspace) {
   Product::good(product.run(w_.data(), x_.data(), d_.data(), &split, workspace.data(), workspace.size()));
 }
 
-TEST_F(Algorithms, HeuristicsOfferAllOfThemInAnOrder) {
-  Product product(5, 8, 200);
-  cublasLtMatmulPreference_t preference = nullptr;
-  Product::good(cublasLtMatmulPreferenceCreate(&preference));
-  const uint64_t workspace = 1 << 20;
-  Product::good(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
-  cublasLtMatmulHeuristicResult_t results[8];
-  int found = 0;
-  Product::good(
-      cublasLtMatmulAlgoGetHeuristic(product.handle, product.description, product.w, product.x, product.d, product.d, preference, 8, results, &found));
-  ASSERT_GT(found, 1);
-  int id = -1;
-  size_t written = 0;
-  Product::good(cublasLtMatmulAlgoConfigGetAttribute(&results[0].algo, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &written));
-  const cublasLtMatmulAlgo_t same = algorithm(id);
-  EXPECT_EQ(first_row(5, nullptr), first_row(5, &same)) << "no algorithm means the first of the heuristics";
-  Product::good(cublasLtMatmulPreferenceDestroy(preference));
+// What heuristics say of 5 rows under what a program wants.
+class Heuristics : public Algorithms {
+ protected:
+  Heuristics() { Product::good(cublasLtMatmulPreferenceCreate(&preference_)); }
+  ~Heuristics() override { cublasLtMatmulPreferenceDestroy(preference_); }
+
+  template <class Value>
+  void want(cublasLtMatmulPreferenceAttributes_t number, Value value) {
+    Product::good(cublasLtMatmulPreferenceSetAttribute(preference_, number, &value, sizeof value));
+  }
+  std::vector<cublasLtMatmulHeuristicResult_t> ask() {
+    Product product(5, 8, 200);
+    std::vector<cublasLtMatmulHeuristicResult_t> results(8);
+    int found = 0;
+    Product::good(cublasLtMatmulAlgoGetHeuristic(product.handle, product.description, product.w, product.x, product.d, product.d, preference_, 8,
+                                                 results.data(), &found));
+    results.resize(static_cast<size_t>(found));
+    return results;
+  }
+  template <class Value>
+  static Value get(const cublasLtMatmulHeuristicResult_t& result, cublasLtMatmulAlgoConfigAttributes_t number) {
+    Value value{};
+    size_t written = 0;
+    Product::good(cublasLtMatmulAlgoConfigGetAttribute(&result.algo, number, &value, sizeof value, &written));
+    return value;
+  }
+
+  cublasLtMatmulPreference_t preference_ = nullptr;
+};
+
+TEST_F(Heuristics, OfferAllThatSplitNoSumInAnOrder) {
+  want<uint32_t>(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_NONE);
+  const auto results = ask();
+  ASSERT_EQ(results.size(), 4u);
+  const cublasLtMatmulAlgo_t same = algorithm(get<int32_t>(results[0], CUBLASLT_ALGO_CONFIG_ID));
+  EXPECT_EQ(first_row(5, nullptr), first_row(5, &same)) << "no algorithm means the first of these";
+}
+
+TEST_F(Heuristics, PutASplitSumFirstWhoseBitsAreNeverTheSame) {
+  const auto results = ask();
+  ASSERT_EQ(results.size(), 5u) << "without a workspace, parts can meet in place only";
+  EXPECT_GT(get<int32_t>(results[0], CUBLASLT_ALGO_CONFIG_SPLITK_NUM), 1);
+  EXPECT_EQ(get<uint32_t>(results[0], CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME), CUBLASLT_REDUCTION_SCHEME_INPLACE);
+  EXPECT_NE(first_row(5, &results[0].algo), first_row(5, &results[0].algo));
+  want<uint64_t>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 1 << 20);
+  const auto more = ask();
+  ASSERT_EQ(more.size(), 6u);
+  EXPECT_EQ(more[1].workspaceSize, 4 * 5 * 8 * sizeof(float));
+}
+
+TEST_F(Heuristics, OfferWhatTheAddressesAllow) {
+  want<uint32_t>(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_NONE);
+  want<uint32_t>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, 4);
+  const auto results = ask();
+  ASSERT_EQ(results.size(), 2u);
+  for (const auto& result : results) EXPECT_LT(get<int32_t>(result, CUBLASLT_ALGO_CONFIG_ID), 2);
+}
+
+TEST_F(Algorithms, ThatLoadWidelyRefuseOtherAddressesAndSteps) {
+  const cublasLtMatmulAlgo_t narrow = algorithm(1), wide = algorithm(3);
+  Product product(4, 8, 200);
+  EXPECT_EQ(product.run(w_.data(), x_.data() + 1, d_.data(), &wide), CUBLAS_STATUS_NOT_SUPPORTED);
+  Product::good(product.run(w_.data(), x_.data() + 1, d_.data(), &narrow));
+  Product::good(product.run(w_.data(), x_.data() + 1, d_.data()));
+  const int64_t step = 201;
+  Product::good(cublasLtMatrixLayoutSetAttribute(product.x, CUBLASLT_MATRIX_LAYOUT_LD, &step, sizeof step));
+  EXPECT_EQ(product.run(w_.data(), x_.data(), d_.data(), &wide), CUBLAS_STATUS_NOT_SUPPORTED);
+  cublasLtMatmulHeuristicResult_t answer{};
+  EXPECT_EQ(cublasLtMatmulAlgoCheck(product.handle, product.description, product.w, product.x, product.d, product.d, &wide, &answer),
+            CUBLAS_STATUS_NOT_SUPPORTED);
 }
 
 TEST(CuBlasLt, RefusesAttributesOfTheWrongSizeAndShapesThatDoNotFit) {
