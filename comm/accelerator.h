@@ -31,7 +31,7 @@ class Accelerator {
   virtual std::unique_ptr<Communicator> connect(std::unique_ptr<Communicator> host, const AcceleratorTransport& transport) = 0;
 };
 
-// What a plug-in exports, by the C name kAcceleratorEntry: const AcceleratorPlugin& ().
+// What a plug-in exports, by the C name kAcceleratorEntry: a function without arguments that answers with the address of one.
 struct AcceleratorPlugin {
   // Of this structure and all that it leads to; a plug-in of another version is not used.
   int version = 0;
@@ -44,5 +44,9 @@ struct AcceleratorPlugin {
 };
 inline constexpr int kAcceleratorVersion = 1;
 inline constexpr const char* kAcceleratorEntry = "switchyard_accelerator";
+
+// The plug-in beside the program, or else where the loader looks: libswitchyard_cuda.so. Null with the reason in
+// `sentence` where there is none, or one that does not fit.
+const AcceleratorPlugin* open_accelerator_plugin(std::string& sentence);
 
 }  // namespace switchyard

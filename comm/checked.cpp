@@ -82,6 +82,8 @@ class CheckedCommunicator final : public Communicator {
 
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
+  // A device's host() has been given its own check.
+  Communicator& host() override { return &inner_->host() == inner_.get() ? *this : inner_->host(); }
   std::unique_ptr<Communicator> split(int color, int key) override {
     compare(intent(Operation::kSplit, {"split", -1}), {"split", -1});
     return make_checked_communicator(inner_->split(color, key));

@@ -2,8 +2,8 @@
 //
 // Every rank issues the same operations in the same order; a class does all of them or is not a Communicator. One
 // thread per rank calls it. Tensors are contiguous, of any dtype, F64 included, and on the host, with one exception: a
-// communicator of devices hands out outboxes on its device, and its all_to_all moves rows from there to an inbox there. What
-// is on the host travels by its host().
+// communicator of devices hands out outboxes on its device, and its all_to_all moves rows from there to an inbox there;
+// all_gather takes tensors of either kind. What is to travel from an outbox on the host goes by its host().
 //
 // Transfers of rows are asynchronous: all_to_all returns an Event, wait(event) returns when the inbox is filled on this
 // rank. An implementation may complete at once. Rows to be sent are packed straight into an outbox that the communicator

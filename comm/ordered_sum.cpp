@@ -25,7 +25,7 @@ OrderedSum::OrderedSum(Communicator& communicator, Backend& backend, const Grid&
     : communicator_(communicator), backend_(backend), grid_(grid), trace_(trace), exact_(exact), buckets_(std::move(buckets)) {
   int64_t largest = 0;
   for (const BucketLayout& bucket : buckets_) largest = std::max(largest, bucket.range_elements(grid.rank()));
-  for (Buffer& inbox : inboxes_) inbox = make_buffer(exact_, {largest * (grid.size() - 1)});
+  for (Buffer& inbox : inboxes_) inbox = make_buffer(exact_, {largest * (grid.size() - 1)}, backend.memory());
   send_segments_.reserve(static_cast<size_t>(grid.size()));
   receive_segments_.reserve(static_cast<size_t>(grid.size()));
 }

@@ -23,7 +23,7 @@ namespace {
 class Saving {
  public:
   Saving(Communicator& communicator, const std::string& run, const State& state, FileCalls& calls)
-      : comm_(communicator), run_path_(run), state_(state), calls_(calls), plan_(plan_files(state, communicator.size())) {}
+      : comm_(communicator.host()), run_path_(run), state_(state), calls_(calls), plan_(plan_files(state, communicator.size())) {}
 
   SavedCheckpoint save(const StateInfo& info, const SaveOptions& options) {
     const std::string name = checkpoint_name(info.step);

@@ -124,10 +124,4 @@ std::string shared_text(Communicator& control, const std::string& text) {
   return shared;
 }
 
-bool fast_bf16(Communicator& control, const Config& config) {
-  int64_t fast[1] = {config.device() == Config::CPU && cpu_has_fast_bf16() ? 1 : 0};
-  control.reduce({"fast bf16", -1}, fast, Reduction::kMin);
-  return fast[0] != 0;
-}
-
 }  // namespace switchyard

@@ -47,7 +47,5 @@ std::unique_ptr<Communicator> make_control(const MpiSession& session);
 Config shared_config(Communicator& control, const ConfigArguments& arguments);
 // `text` of rank 0, on every rank. Collective.
 std::string shared_text(Communicator& control, const std::string& text);
-// Whether the device that `config` names multiplies BF16 faster than F32, on every rank. Collective.
-bool fast_bf16(Communicator& control, const Config& config);
 
 }  // namespace switchyard

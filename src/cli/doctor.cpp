@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "comm/accelerator.h"
 #include "comm/host.h"
 #include "comm/mpi_api.h"
 #include "comm/mpi_session.h"
@@ -120,20 +121,37 @@ Finding corpus() {
   return {"corpus", "dict-gcide is not installed", State::kNote, "the demonstration reads it: apt-get install dict-gcide"};
 }
 
+// What the plug-in tells of GPUs and their libraries, or why there are none.
+std::vector<Finding> gpus() {
+  std::string sentence;
+  const AcceleratorPlugin* plugin = open_accelerator_plugin(sentence);
+  if (plugin == nullptr) return {{"GPU", sentence, State::kNote, ""}};
+  std::vector<Finding> findings;
+  if (plugin->devices(sentence) == 0) findings.push_back({"GPU", sentence, State::kNote, "device AUTO means the CPU here"});
+  std::istringstream lines(plugin->report());
+  for (std::string line; std::getline(lines, line);) {
+    const size_t tab = line.find('\t');
+    if (tab != std::string::npos) findings.push_back({line.substr(0, tab), line.substr(tab + 1), State::kFine, ""});
+  }
+  return findings;
+}
+
 std::vector<Finding> examine() {
   const dnnl_version_t* dnnl = dnnl_version();
-  return {{"processor", proc_value("/proc/cpuinfo", "model name"), State::kFine, ""},
-          {"cores", std::to_string(available_cores(false)), State::kFine, ""},
-          instructions(),
-          {"oneDNN", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch), State::kFine, ""},
-          mpi_library(),
-          program_in_path("mpirun", "openmpi-bin"),
-          transport(),
-          memory(),
-          limit("open files", RLIMIT_NOFILE, 256, "raise it with ulimit -n 1024"),
-          limit("address space", RLIMIT_AS, rlim_t{8} << 30, "raise it with ulimit -v unlimited"),
-          launcher(),
-          corpus()};
+  std::vector<Finding> findings{{"processor", proc_value("/proc/cpuinfo", "model name"), State::kFine, ""},
+                                {"cores", std::to_string(available_cores(false)), State::kFine, ""},
+                                instructions(),
+                                {"oneDNN", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch), State::kFine, ""},
+                                mpi_library(),
+                                program_in_path("mpirun", "openmpi-bin"),
+                                transport(),
+                                memory(),
+                                limit("open files", RLIMIT_NOFILE, 256, "raise it with ulimit -n 1024"),
+                                limit("address space", RLIMIT_AS, rlim_t{8} << 30, "raise it with ulimit -v unlimited"),
+                                launcher(),
+                                corpus()};
+  for (Finding& finding : gpus()) findings.push_back(std::move(finding));
+  return findings;
 }
 
 const char* mark(State state) { return state == State::kFine ? "ok" : state == State::kNote ? "note" : "missing"; }

@@ -119,12 +119,13 @@ double mean_of_ranks(Communicator& control, double mine) {
 ExitCode profile(const MpiSession& session, const Arguments& arguments) {
   const auto control = make_control(session);
   const Config asked = shared_config(*control, arguments.config);
-  const Config config = resolve_config(asked, fast_bf16(*control, asked));
+  ChosenDevice device = choose_device(session, *control, asked);
+  const Config config = resolve_config(asked, device.fast_bf16);
   std::optional<LinkFile> link;
   if (!arguments.link.empty()) link = shared_link_file(*control, arguments.link);
   RunData data;
   agree_on(*control, {"data", -1}, [&] { data = RunData(config); });
-  Workplace workplace(session, config, false, *make_log(session.rank()));
+  Workplace workplace(session, std::move(device), config, false, *make_log(session.rank()));
   Watched watched(workplace, config, data);
   run_steps(watched, arguments.warm_up);
   std::vector<Stay> steps;

@@ -128,7 +128,7 @@ void add_heldout(Trained& trained, TextRouter& router) {
   for (int64_t round = 0; round < heldout->rounds() && !router.full(); ++round) {
     const Counts counts = heldout->counts(round);
     for (int lane = 0; lane < trained.config.train().lanes(); ++lane) {
-      add_alone(trained, router, [&](Context& ctx) { router.add(ctx, heldout->at(round, lane), counts); });
+      add_alone(trained, router, [&](Context& ctx) { router.add(ctx, trained.runtime->bring(heldout->at(round, lane)), counts); });
     }
   }
 }
@@ -144,7 +144,7 @@ void add_lines(Trained& trained, TextRouter& router, const std::string& text) {
     at = end + 1;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const MicroBatch batch = batches.of(std::span(&line, 1));
-    add_alone(trained, router, [&](Context& ctx) { router.add(ctx, batch, batches.counts()); });
+    add_alone(trained, router, [&](Context& ctx) { router.add(ctx, trained.runtime->bring(batch), batches.counts()); });
   }
 }
 

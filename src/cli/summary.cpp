@@ -119,7 +119,9 @@ ExitCode run(const Arguments& arguments) {
   if (arguments.ranks < 1) throw Error(ExitCode::kUsage, fmt::format("--ranks is {} but must be at least 1", arguments.ranks));
   Config config = load_config(arguments.config.path, arguments.config.overrides);
   validate(config, arguments.ranks);
-  config = resolve_config(config, config.device() == Config::CPU && cpu_has_fast_bf16());
+  using Device = Config::Device;
+  const bool on_cpu = config.device() == Device::CPU || config.device() == Device::AUTO;
+  config = resolve_config(config, config.device() == Device::CUDA || (on_cpu && cpu_has_fast_bf16()));
   if (arguments.resolved) {
     fmt::print("{}", print_config(config));
     return ExitCode::kOk;

@@ -33,8 +33,7 @@ struct Settled {
   std::string tokenizer;
 };
 
-Settled settle(Communicator& control, const Config& asked, const Arguments& arguments, const std::string& run) {
-  const bool fast = fast_bf16(control, asked);
+Settled settle(Communicator& control, const Config& asked, bool fast, const Arguments& arguments, const std::string& run) {
   std::string text, tokenizer;
   agree_on(control, {"configuration", -1}, [&] {
     if (control.rank() != 0) return;
@@ -98,7 +97,8 @@ ExitCode train(const MpiSession& session, const Arguments& arguments, const std:
   const Config asked = shared_config(*control, arguments.config);
   const std::string run = arguments.run.empty() ? "runs/" + config_name(arguments.config.path) : arguments.run;
   const auto directory = open_run(*control, run, arguments.resume);
-  const Settled settled = settle(*control, asked, arguments, run);
+  ChosenDevice device = choose_device(session, *control, asked);
+  const Settled settled = settle(*control, asked, device.fast_bf16, arguments, run);
   const Config& config = settled.config;
   const Log log = make_log(session.rank());
   RunData data;
@@ -107,7 +107,7 @@ ExitCode train(const MpiSession& session, const Arguments& arguments, const std:
     data.expect_tokenizer(settled.tokenizer, run);
   });
 
-  Workplace workplace(session, config, arguments.check_collectives, *log);
+  Workplace workplace(session, std::move(device), config, arguments.check_collectives, *log);
   log->info("configuration:\n{}", print_config(config));
   Trainer trainer(workplace.parts(), trainer_options(config));
   const auto batches = data.train(config);

@@ -49,7 +49,7 @@ Trained load_trained(const MpiSession& session, const std::string& run, const st
     trained.data = RunData(trained.config);
     trained.data.expect_tokenizer(choice.tokenizer, run);
   });
-  trained.workplace = std::make_unique<Workplace>(session, trained.config, false, log);
+  trained.workplace = std::make_unique<Workplace>(session, choose_device(session, *control, trained.config), trained.config, false, log);
   const Parts parts = trained.workplace->parts();
   trained.runtime =
       std::make_unique<Runtime>(parts, Runtime::Options{model_options(trained.config), train_options(trained.config), precision(trained.config), 0, false});

@@ -215,7 +215,7 @@ void validate(const Config& given, int ranks) {
   check_routing(config);
   check_kind(config);
   check_optimizer(config);
-  require(config.device() != Config::REFERENCE || config.precision() != Config::BF16, config, "precision", "device REFERENCE computes in F32 only");
+  require(config.device() != Config::Device::REFERENCE || config.precision() != Config::BF16, config, "precision", "device REFERENCE computes in F32 only");
   require(!config.data().corpus().empty(), config, "data.corpus", "must name the folder that `switchyard tokenize` wrote, or be \"builtin\"");
 }
 

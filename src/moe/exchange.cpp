@@ -25,10 +25,11 @@ void Exchange::count(Context& ctx, const Route& route, RowTable& table) const {
   table.first_lane = grid_.lane_in_flight(static_cast<int>(ctx.key.lane), 0);
   table.arrived.assign(static_cast<size_t>(table.lanes) * static_cast<size_t>(table.copies), 0);
   address_counts(ctx.key.lane, table);
-  const Tensor outbox = communicator_.outbox(OutboxUse::kExchange, Dtype::kI32, experts_, 1);
+  Communicator& host = communicator_.host();
+  const Tensor outbox = host.outbox(OutboxUse::kExchange, Dtype::kI32, experts_, 1);
   std::memcpy(outbox.data(), route.kept_on_host.data(), static_cast<size_t>(outbox.bytes()));
   const Tensor inbox(table.arrived.data(), Dtype::kI32, {static_cast<int64_t>(table.arrived.size()), 1});
-  communicator_.wait(communicator_.all_to_all({"expert counts", layer_}, outbox, counts_to_peers_, inbox, counts_to_me_, Event()));
+  host.wait(host.all_to_all({"expert counts", layer_}, outbox, counts_to_peers_, inbox, counts_to_me_, Event()));
   span.add_bytes((experts_ - experts_of_[static_cast<size_t>(grid_.rank())].count) * size_of(Dtype::kI32));
   lay_out(table, route.kept_on_host, experts_of_, chunks_);
   check(table.entries == route.entries, "Exchange: the route's entries are not the sum of its counts");

@@ -44,6 +44,8 @@ class Recorder final : public Communicator {
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
+  // What travels between hosts beside a device's rows is not noted.
+  Communicator& host() override { return &inner_.host() == &inner_ ? *this : inner_.host(); }
   // What happens in the new group is not noted.
   std::unique_ptr<Communicator> split(int color, int key) override { return inner_.split(color, key); }
   void barrier(Call call) override;

@@ -82,8 +82,8 @@ std::optional<DigestDifference> compare_digests(const std::string& path_a, const
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     if (found && !found->tensor.empty() && a[i].step != found->tensor_step) break;
     if (a[i].step != b[i].step || a[i].name != b[i].name) {
-      throw Error(ExitCode::kData, fmt::format("{} and {} describe different runs: line {} is about {} and about {}; compare runs of one configuration", path_a, path_b,
-                                               i + 1, a[i].name, b[i].name));
+      throw Error(ExitCode::kData, fmt::format("{} and {} describe different runs: line {} is about {} and about {}; compare runs of one configuration", path_a,
+                                               path_b, i + 1, a[i].name, b[i].name));
     }
     if (a[i].rest == b[i].rest) continue;
     if (!found) {

@@ -93,7 +93,7 @@ EvaluationReport evaluate(Runtime& runtime, EvaluationSource& batches) {
     const Counts counts = batches.counts(round);
     for (int w = parts.grid.rank(); w < parts.grid.lanes_rounded_up(); w += parts.grid.size()) {
       const Arena::Mark saved(runtime.saved()), scratch(runtime.scratch());
-      board.put(evaluate_batch(runtime, batches.at(round, w), counts, classes), runtime.model(), runtime.state());
+      board.put(evaluate_batch(runtime, runtime.bring(batches.at(round, w)), counts, classes), runtime.model(), runtime.state());
     }
     report.targets += counts.targets;
   }

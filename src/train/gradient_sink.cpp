@@ -24,12 +24,12 @@ GradientSink::GradientSink(Backend& backend, Communicator& communicator, const G
     }
   }
   const Shape dense{store.dense_elements()};
-  if (accumulate > 1) scratch_ = make_buffer(exact, dense);
+  if (accumulate > 1) scratch_ = make_buffer(exact, dense, backend.memory());
   lanes_.resize(static_cast<size_t>(accumulate > 1 ? grid.rounds() : 1));
   // One rank alone owns every sum, so lane 0 writes its terms where they belong.
   const bool in_place = grid.size() == 1;
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    if (!in_place || (accumulate > 1 ? i > 0 : grid.lanes() > 1)) lanes_[i] = make_buffer(exact, dense);
+    if (!in_place || (accumulate > 1 ? i > 0 : grid.lanes() > 1)) lanes_[i] = make_buffer(exact, dense, backend.memory());
   }
 }
 
@@ -37,7 +37,7 @@ Tensor GradientSink::lane_run() const {
   const Shape shape{store_.dense_elements()};
   if (grid_.size() == 1 && lane_ == 0) {
     // Buckets follow one another in the owned run.
-    return Tensor(store_.bucket_sums(0).data(), exact_, shape);
+    return Tensor(store_.bucket_sums(0).data(), exact_, shape, backend_.memory().device());
   }
   return lanes_[accumulate_ > 1 ? static_cast<size_t>(lane_ / grid_.size()) : 0].tensor(exact_, shape);
 }

@@ -24,9 +24,9 @@ ParameterStore::ParameterStore(Backend& backend, const Grid& grid, Options optio
   collect(visit);
   cut_buckets();
   place_experts();
-  const std::vector<int64_t> offsets = place_blocks();
+  place_blocks();
   allocate();
-  own_blocks(offsets);
+  own_blocks();
   make_groups();
   for (Placement& placement : placements_) attach_forms(placement);
 }
@@ -84,11 +84,11 @@ void ParameterStore::place_experts() {
 }
 
 void ParameterStore::allocate() {
-  const Dtype exact = options_.precision.exact;
-  masters_ = make_buffer(exact, {owned_elements_});
+  const auto run = [this] { return OwnedRun(options_.precision.exact, owned_elements_, backend_.memory()); };
+  masters_ = run();
   if (!options_.training) return;
-  sums_ = make_buffer(exact, {owned_elements_});
-  for (int i = 0; i < options_.moments; ++i) moments_[static_cast<size_t>(i)] = make_buffer(exact, {owned_elements_});
+  sums_ = run();
+  for (int i = 0; i < options_.moments; ++i) moments_[static_cast<size_t>(i)] = run();
 }
 
 int ParameterStore::host_of(const Parameter& parameter, int replica) const {
@@ -107,9 +107,7 @@ int ParameterStore::expert_owner(const Parameter& parameter, int64_t elements) {
   return owner;
 }
 
-// Answers with the place in the owned run of each block that this rank owns.
-std::vector<int64_t> ParameterStore::place_blocks() {
-  std::vector<int64_t> offsets;
+void ParameterStore::place_blocks() {
   owned_per_rank_.assign(static_cast<size_t>(grid_.size()), 0);
   expert_elements_.assign(static_cast<size_t>(grid_.size()), 0);
   for (Placement& placement : placements_) {
@@ -120,13 +118,13 @@ std::vector<int64_t> ParameterStore::place_blocks() {
       const BucketLayout* bucket = dense ? &buckets_[static_cast<size_t>(placement.bucket)] : nullptr;
       PlacedBlock block{&parameter, range, dense ? range_owner(*bucket, placement.offset + first) : expert_owner(parameter, elements), -1};
       if (block.owner == grid_.rank()) {
-        block.owned_index = static_cast<int64_t>(offsets.size());
+        block.owned_index = static_cast<int64_t>(owned_offsets_.size());
         if (dense) {
-          offsets.push_back(bucket_owned_start_[static_cast<size_t>(placement.bucket)] + placement.offset + first -
-                            bucket->begin[static_cast<size_t>(grid_.rank())]);
+          owned_offsets_.push_back(bucket_owned_start_[static_cast<size_t>(placement.bucket)] + placement.offset + first -
+                                   bucket->begin[static_cast<size_t>(grid_.rank())]);
         } else {
           if (placement.state_offset < 0) placement.state_offset = owned_elements_;
-          offsets.push_back(owned_elements_);
+          owned_offsets_.push_back(owned_elements_);
           owned_elements_ += elements;
         }
       }
@@ -134,22 +132,21 @@ std::vector<int64_t> ParameterStore::place_blocks() {
       blocks_.push_back(block);
     }
   }
-  return offsets;
 }
 
-void ParameterStore::own_blocks(const std::vector<int64_t>& offsets) {
-  owned_.reserve(offsets.size());
+void ParameterStore::own_blocks() {
+  owned_.reserve(owned_offsets_.size());
   for (const PlacedBlock& placed : blocks_) {
     const Parameter& parameter = *placed.parameter;
     if (placed.owned_index >= 0) {
-      const int64_t offset = offsets[static_cast<size_t>(placed.owned_index)];
+      const int64_t offset = owned_offsets_[static_cast<size_t>(placed.owned_index)];
       const Shape shape{placed.range.rows, parameter.columns()};
       OwnedBlock block;
-      block.master = owned_slice(masters_, offset, shape);
+      block.master = masters_.slice(offset, shape);
       block.decay = parameter.decay;
       if (options_.training) {
-        block.gradient = owned_slice(sums_, offset, shape);
-        for (int i = 0; i < options_.moments; ++i) block.moments[i] = owned_slice(moments_[static_cast<size_t>(i)], offset, shape);
+        block.gradient = sums_.slice(offset, shape);
+        for (int i = 0; i < options_.moments; ++i) block.moments[i] = moments_[static_cast<size_t>(i)].slice(offset, shape);
       }
       owned_.push_back(block);
     }
@@ -158,13 +155,9 @@ void ParameterStore::own_blocks(const std::vector<int64_t>& offsets) {
   replicas_.cut_buckets();
 }
 
-Tensor ParameterStore::owned_slice(const Buffer& buffer, int64_t offset, Shape shape) const {
-  return buffer.tensor(options_.precision.exact, {owned_elements_}).slice_rows(offset, shape.elements()).reshape(shape);
-}
-
 Tensor ParameterStore::bucket_sums(int bucket) const {
   const size_t index = static_cast<size_t>(bucket);
-  return owned_slice(sums_, bucket_owned_start_[index], {buckets_[index].range_elements(grid_.rank())});
+  return sums_.slice(bucket_owned_start_[index], {buckets_[index].range_elements(grid_.rank())});
 }
 
 // Of replica 0 where one rank owns all blocks, which then follow one another, it is the owner's.
@@ -172,7 +165,7 @@ Tensor ParameterStore::expert_sum(const Parameter& parameter, int replica) const
   if (travels(parameter) || replica > 0) return replicas_.sum(parameter, replica);
   const Placement& placement = placements_[placement_of_.at(&parameter)];
   check(placement.state_offset >= 0, "ParameterStore::expert_sum: the expert lives on another rank");
-  return owned_slice(sums_, placement.state_offset, parameter.shape);
+  return sums_.slice(placement.state_offset, parameter.shape);
 }
 
 bool ParameterStore::hosts(const Parameter& parameter, int replica) const { return host_of(parameter, replica) == grid_.rank(); }
@@ -185,30 +178,37 @@ int64_t ParameterStore::bucket_outbox_bytes() const {
   return grid_.size() == 1 ? 0 : largest * size_of(options_.precision.exact);
 }
 
-std::vector<StateTensor> ParameterStore::state_of(const std::string& prefix, const std::function<Tensor(const OwnedBlock&)>& part) const {
+std::vector<StateTensor> ParameterStore::state_of(const std::string& prefix, OwnedRun& run) {
+  const Tensor numbers = run.fetch(backend_);
   std::vector<StateTensor> tensors;
   for (const PlacedBlock& placed : blocks_) {
     if (tensors.empty() || tensors.back().name != prefix + placed.parameter->name) {
       tensors.push_back({prefix + placed.parameter->name, options_.precision.exact, placed.parameter->shape, {}});
     }
-    const bool mine = placed.owned_index >= 0;
-    tensors.back().blocks.push_back(
-        {placed.range.first_row, placed.range.rows, placed.owner, mine ? part(owned_[static_cast<size_t>(placed.owned_index)]) : Tensor{}});
+    Tensor block;
+    if (placed.owned_index >= 0) {
+      const Shape shape{placed.range.rows, placed.parameter->columns()};
+      block = numbers.slice_rows(owned_offsets_[static_cast<size_t>(placed.owned_index)], shape.elements()).reshape(shape);
+    }
+    tensors.back().blocks.push_back({placed.range.first_row, placed.range.rows, placed.owner, block});
   }
   return tensors;
 }
 
-std::vector<StateTensor> ParameterStore::state(const std::vector<std::string>& moments) const {
-  std::vector<StateTensor> all = state_of("", [](const OwnedBlock& block) { return block.master; });
+std::vector<StateTensor> ParameterStore::state(const std::vector<std::string>& moments) {
+  std::vector<StateTensor> all = state_of("", masters_);
   for (size_t i = 0; i < moments.size(); ++i) {
-    const std::vector<StateTensor> more = state_of("optimizer." + moments[i] + ".", [i](const OwnedBlock& block) { return block.moments[i]; });
+    const std::vector<StateTensor> more = state_of("optimizer." + moments[i] + ".", moments_[i]);
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
 }
 
-std::vector<StateTensor> ParameterStore::gradient_state() const {
-  return state_of("gradient.", [](const OwnedBlock& block) { return block.gradient; });
+std::vector<StateTensor> ParameterStore::gradient_state() { return state_of("gradient.", sums_); }
+
+void ParameterStore::take_over() {
+  masters_.take_over(backend_);
+  for (OwnedRun& moment : moments_) moment.take_over(backend_);
 }
 
 }  // namespace switchyard

@@ -21,6 +21,7 @@
 #include "src/layers/context.h"
 #include "src/layers/parameter.h"
 #include "src/optim/optimizer.h"
+#include "src/train/owned_run.h"
 #include "src/train/replicas.h"
 
 namespace switchyard {
@@ -55,6 +56,8 @@ class ParameterStore {
 
   // Fills the masters from the parameters' initialisers, keyed by (seed, global name, row, column).
   void initialise(uint64_t seed, int threads);
+  // What was written into the tensors of state() becomes the masters and moments.
+  void take_over();
   // Rounds the masters once and brings them to every rank in the forms that are read. Collective.
   void publish(Communicator& communicator, Trace& trace);
 
@@ -76,10 +79,10 @@ class ParameterStore {
   // owner's. Collective.
   void add_replicas(Communicator& communicator, Trace& trace) { replicas_.add_up(communicator, trace); }
 
-  // Everything that a checkpoint holds: "<name>", and "optimizer.<moment>.<name>" for each name in `moments`.
-  std::vector<StateTensor> state(const std::vector<std::string>& moments) const;
+  // Everything that a checkpoint holds, as it is now: "<name>", and "optimizer.<moment>.<name>" for each name in `moments`.
+  std::vector<StateTensor> state(const std::vector<std::string>& moments);
   // The same for the gradient sums, as "gradient.<name>".
-  std::vector<StateTensor> gradient_state() const;
+  std::vector<StateTensor> gradient_state();
 
   int64_t elements() const { return total_elements_; }
   int64_t owned_elements() const { return owned_elements_; }
@@ -119,11 +122,11 @@ class ParameterStore {
   void collect(const Visit& visit);
   void cut_buckets();
   void place_experts();
-  std::vector<int64_t> place_blocks();
+  void place_blocks();
   int host_of(const Parameter& parameter, int replica) const;
   int expert_owner(const Parameter& parameter, int64_t elements);
   void allocate();
-  void own_blocks(const std::vector<int64_t>& offsets);
+  void own_blocks();
   void attach_forms(Placement& placement);
   void make_groups();
   void gather(const Group& group, Communicator& communicator);
@@ -133,8 +136,7 @@ class ParameterStore {
   // Whether no rank may have all blocks of it, so that new values come by messages.
   bool travels(const Parameter& parameter) const { return grid_.size() > 1 && (parameter.kind == ParameterKind::kDense || grid_.replicas() > 1); }
   Dtype published(const Parameter& parameter) const;
-  Tensor owned_slice(const Buffer& buffer, int64_t offset, Shape shape) const;
-  std::vector<StateTensor> state_of(const std::string& prefix, const std::function<Tensor(const OwnedBlock&)>& part) const;
+  std::vector<StateTensor> state_of(const std::string& prefix, OwnedRun& run);
 
   Backend& backend_;
   const Grid& grid_;
@@ -152,8 +154,9 @@ class ParameterStore {
   std::vector<int64_t> owned_per_rank_;
   int64_t total_elements_ = 0, owned_elements_ = 0;
 
-  Buffer masters_, sums_;
-  std::array<Buffer, 2> moments_;
+  OwnedRun masters_, sums_;
+  std::array<OwnedRun, 2> moments_;
+  std::vector<int64_t> owned_offsets_;  // of each owned block, in those runs
   std::vector<Group> groups_;
   Replicas replicas_;
   Buffer publish_staging_;

@@ -58,8 +58,8 @@ Predictor::Predictor(Runtime& runtime, const Tokenizer& tokenizer, const BatchOp
 std::vector<Prediction> Predictor::predict(std::span<const std::string> texts, bool explain) {
   if (texts.empty()) return {};
   TextBatch& source = texts.size() == 1 ? one_ : many_;
-  const MicroBatch batch = source.of(texts);
   const Arena::Mark saved(runtime_.saved()), scratch(runtime_.scratch());
+  const MicroBatch batch = runtime_.bring(source.of(texts));
   Context ctx = runtime_.context(batch, 0, 0, false);
   const Classifier& classifier = runtime_.classifier();
   const Tensor h = classifier.forward(ctx, batch, source.counts(), runtime_.state());

@@ -32,14 +32,14 @@ void ParameterStore::make_groups() {
         if (block.owned_index >= 0)
           group.own.push_back({static_cast<size_t>(block.owned_index), placement.group_offset + block.range.first_row * block.parameter->columns()});
       }
-      group.values = make_buffer(dtype, {filled});
+      group.values = make_buffer(dtype, {filled}, backend_.memory());
       if (filled > 0) groups_.push_back(std::move(group));
       if (options_.precision.weight == options_.precision.exact) break;
     }
   }
   int64_t largest = 0;
   for (const Group& group : groups_) largest = std::max(largest, group.elements_per_rank[static_cast<size_t>(grid_.rank())] * size_of(group.dtype));
-  publish_staging_ = Buffer(largest);
+  publish_staging_ = Buffer(largest, backend_.memory());
 }
 
 void ParameterStore::attach_forms(Placement& placement) {
@@ -54,14 +54,14 @@ void ParameterStore::attach_forms(Placement& placement) {
     } else if (dtype == options_.precision.exact) {
       parameter.plain = master_of(placement);
     } else {
-      forms_.push_back(make_buffer(dtype, parameter.shape));
+      forms_.push_back(make_buffer(dtype, parameter.shape, backend_.memory()));
       parameter.plain = forms_.back().tensor(dtype, parameter.shape);
     }
   }
   const auto attach = [&](PackedMatrix& packed, Side side) {
     packed = PackedMatrix{{}, dtype, parameter.shape[0], parameter.shape[1], side};
     const int64_t bytes = backend_.packed_bytes(dtype, packed.out, packed.in, side);
-    forms_.emplace_back(bytes);
+    forms_.emplace_back(bytes, backend_.memory());
     packed.storage = forms_.back().tensor(Dtype::kI32, {bytes / 4});
   };
   if (forms.packed_forward) attach(parameter.forward, Side::kForward);
@@ -72,7 +72,7 @@ void ParameterStore::attach_forms(Placement& placement) {
 Tensor ParameterStore::master_of(const Placement& placement) const {
   const int64_t offset = placement.parameter->kind == ParameterKind::kExpert ? placement.state_offset
                                                                              : bucket_owned_start_[static_cast<size_t>(placement.bucket)] + placement.offset;
-  return owned_slice(masters_, offset, placement.parameter->shape);
+  return masters_.slice(offset, placement.parameter->shape);
 }
 
 Tensor ParameterStore::values_of(const Placement& placement) const {

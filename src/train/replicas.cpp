@@ -33,9 +33,9 @@ void Replicas::place(const Parameter& parameter, std::vector<int> hosts, Dtype p
 }
 
 void Replicas::allocate() {
-  sums_ = make_buffer(options_.precision.exact, {sum_elements_});
-  values_[0] = make_buffer(options_.precision.weight, {value_elements_[0]});
-  values_[1] = make_buffer(options_.precision.exact, {value_elements_[1]});
+  sums_ = make_buffer(options_.precision.exact, {sum_elements_}, backend_.memory());
+  values_[0] = make_buffer(options_.precision.weight, {value_elements_[0]}, backend_.memory());
+  values_[1] = make_buffer(options_.precision.exact, {value_elements_[1]}, backend_.memory());
 }
 
 void Replicas::add_block(const Parameter& parameter, BlockRange range, int owner, const OwnedBlock* own) {
@@ -86,7 +86,7 @@ void Replicas::cut_buckets() {
   blocks_ = {};
   int64_t largest = 0;
   for (const Bucket& cut : buckets_) largest = std::max(largest, cut.sums_arrive);
-  for (Buffer& inbox : inboxes_) inbox = make_buffer(options_.precision.exact, {options_.training ? largest : 0});
+  for (Buffer& inbox : inboxes_) inbox = make_buffer(options_.precision.exact, {options_.training ? largest : 0}, backend_.memory());
 }
 
 // Keeps what this rank has to do with, and empties the list.

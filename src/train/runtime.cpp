@@ -30,8 +30,21 @@ Runtime::Runtime(const Parts& parts, const Options& options)
       store_(parts.backend, parts.grid, {.precision = options.precision, .moments = options.moments, .training = options.training},
              [this](const ParameterVisitor& visitor) { model_->visit(visitor); }),
       routers_([this](const RouterStateVisitor& visitor) { model_->visit_routers(visitor); }),
-      saved_("saved", arenas_of(options, parts.grid).saved),
-      scratch_("scratch", arenas_of(options, parts.grid).scratch) {}
+      saved_("saved", arenas_of(options, parts.grid).saved, parts.backend.memory()),
+      scratch_("scratch", arenas_of(options, parts.grid).scratch, parts.backend.memory()) {}
+
+MicroBatch Runtime::bring(const MicroBatch& batch) {
+  Backend& backend = parts_.backend;
+  if (backend.memory().device() == Device::kHost) return batch;
+  MicroBatch brought = batch;
+  for (Tensor* tensor : {&brought.tokens, &brought.targets, &brought.mask}) {
+    if (!tensor->exists()) continue;
+    const Tensor there = saved_.take(tensor->dtype(), tensor->shape());
+    backend.copy_from_host(tensor->data(), Out(there));
+    *tensor = there;
+  }
+  return brought;
+}
 
 Context Runtime::context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training) {
   const Key key{seed, static_cast<uint32_t>(step), batch.lane, batch.accumulation, batch.first_token};
@@ -50,13 +63,14 @@ Classifier& Runtime::classifier() {
   return *classifier;
 }
 
-State Runtime::state(const std::vector<std::string>& moments) const {
+State Runtime::state(const std::vector<std::string>& moments) {
   State all = store_.state(moments);
   for (StateTensor& tensor : routers_.state(parts_.grid.rank())) all.push_back(std::move(tensor));
   return all;
 }
 
 void Runtime::share() {
+  store_.take_over();
   routers_.share(parts_.communicator);
   store_.publish(parts_.communicator, parts_.trace);
 }

@@ -34,6 +34,8 @@ class Runtime {
   };
   Runtime(const Parts& parts, const Options& options);
 
+  // The batch where the backend computes: itself, or a copy in the arena of what is saved.
+  MicroBatch bring(const MicroBatch& batch);
   // The context of one micro-batch. Its tensors live until the caller's marks on the arenas close.
   Context context(const MicroBatch& batch, uint64_t seed, int64_t step, bool training);
   // Later contexts record or replay their routes here; null: neither. The book must outlive its use.
@@ -48,7 +50,7 @@ class Runtime {
   ParameterStore& store() { return store_; }
   RouterStates& routers() { return routers_; }
   // What a checkpoint holds: weights, the moments of these names, and what routers remember.
-  State state(const std::vector<std::string>& moments) const;
+  State state(const std::vector<std::string>& moments);
   // Brings what has been initialised or loaded to every rank, in the forms that are read. Collective.
   void share();
   Arena& saved() { return saved_; }

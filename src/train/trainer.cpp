@@ -32,8 +32,7 @@ StepReport Trainer::step(BatchSource& batches) {
   board_.begin();
   for (int a = 0; a < options_.train.accumulate; ++a) {
     for (int w = parts.grid.rank(); w < parts.grid.lanes_rounded_up(); w += parts.grid.size()) {
-      const MicroBatch batch = read(batches, a, w);
-      micro_batch(batch, report.counts);
+      micro_batch(read(batches, a, w), report.counts);
     }
   }
   sink_.finish();  // owners have added all lanes in order
@@ -57,8 +56,9 @@ MicroBatch Trainer::read(BatchSource& batches, int accumulation, int lane) {
   return batches.at(progress_.step, accumulation, lane);
 }
 
-void Trainer::micro_batch(const MicroBatch& batch, const Counts& counts) {
+void Trainer::micro_batch(const MicroBatch& source, const Counts& counts) {
   const Arena::Mark saved(runtime_.saved()), scratch(runtime_.scratch());
+  const MicroBatch batch = runtime_.bring(source);
   const Model& model = runtime_.model();
   Model::Saved& state = runtime_.state();
   Context ctx = runtime_.context(batch, options_.train.seed, progress_.step, true);

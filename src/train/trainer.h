@@ -60,7 +60,7 @@ class Trainer {
 
  private:
   MicroBatch read(BatchSource& batches, int accumulation, int lane);
-  void micro_batch(const MicroBatch& batch, const Counts& counts);
+  void micro_batch(const MicroBatch& source, const Counts& counts);
   double gradient_norm();
   void update(StepReport& report);
   void write_digests(const StepReport& report);

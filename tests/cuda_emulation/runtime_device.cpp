@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <utility>
 
+#include "tests/cuda_emulation/controls.h"
 #include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/runtime.h"
 
@@ -62,6 +64,16 @@ cudaError_t take_injected() {
 
 void fail_next_call(cudaError_t error) { runtime().injected = error; }
 
+// Controls of a process that nobody can call: a program that opened the emulation as a plug-in.
+//   CUDA_EMULATION_ORDER=reverse | random     CUDA_EMULATION_LATE=1 | seed     CUDA_EMULATION_ISOLATED=1
+static void obey_environment() {
+  const auto value = [](const char* name) { return std::string(std::getenv(name) == nullptr ? "" : std::getenv(name)); };
+  const std::string order = value("CUDA_EMULATION_ORDER"), late = value("CUDA_EMULATION_LATE");
+  if (!order.empty()) set_schedule({order == "reverse" ? Order::kReverse : Order::kRandom, 1});
+  if (!late.empty()) set_progress(Progress::kDeferred, late == "1" ? 0 : std::strtoull(late.c_str(), nullptr, 10));
+  if (!value("CUDA_EMULATION_ISOLATED").empty()) set_isolation(true);
+}
+
 int device_count() {
   const char* text = std::getenv("CUDA_EMULATION_DEVICES");
   return text == nullptr ? 1 : std::atoi(text);
@@ -75,6 +87,8 @@ extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   if (const cudaError_t injected = take_injected(); injected != cudaSuccess) return injected;
+  static const bool obeyed = (obey_environment(), true);
+  static_cast<void>(obeyed);
   *count = device_count();
   return remember(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }

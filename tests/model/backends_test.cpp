@@ -1,4 +1,5 @@
-// The model on the CPU backend, in f32 and bf16, against the reference in f64 with the same routes.
+// The model on the backend under test, in f32 and bf16, against the reference in f64 with the same routes.
+#include "tests/backend_under_test.h"
 #include "tests/model/model_world.h"
 
 namespace switchyard::test {
@@ -27,7 +28,7 @@ void leave_kinks(WorldOf<Kind>& world) {
   }
 }
 
-// Loss and gradients of the CPU backend are as close to f64 as `precision` allows. batch_of(bench) makes the batch.
+// Loss and gradients of the backend are as close to f64 as `precision` allows. batch_of(bench) makes the batch.
 template <class Kind, class BatchOf>
 void compare(const ModelOptions& model, const Precision& precision, double loss_tolerance, double gradient_tolerance, BatchOf batch_of) {
   RouteBook book;
@@ -36,13 +37,13 @@ void compare(const ModelOptions& model, const Precision& precision, double loss_
   leave_kinks(exact);
   const double expected = exact.step(batch_of(exact.bench), exact.grads).total();
   book.mode = RouteBook::Mode::kReplay;
-  WorldOf<Kind> cpu(model, precision, make_cpu_backend(1));
-  cpu.ctx().routes = &book;
-  leave_kinks(cpu);
-  const double loss = cpu.step(batch_of(cpu.bench), cpu.grads).total();
+  WorldOf<Kind> tested(model, precision, backend_under_test(1));
+  tested.ctx().routes = &book;
+  leave_kinks(tested);
+  const double loss = tested.step(batch_of(tested.bench), tested.grads).total();
   EXPECT_NEAR(loss, expected, loss_tolerance * expected);
   for (size_t i = 0; i < exact.store.parameters().size(); ++i) {
-    const Tensor ours = cpu.grads.gradient(*cpu.store.parameters()[i]), theirs = exact.grads.gradient(*exact.store.parameters()[i]);
+    const Tensor ours = tested.grads.gradient(*tested.store.parameters()[i]), theirs = exact.grads.gradient(*exact.store.parameters()[i]);
     EXPECT_LE(distance(ours, theirs), gradient_tolerance) << exact.store.parameters()[i]->name;
   }
 }
@@ -62,15 +63,15 @@ void compare_classifier(const Precision& precision, double loss_tolerance, doubl
   });
 }
 
-TEST(ModelOnCpu, F32IsCloseToF64) { compare(kPrecisionF32, 1e-6, 1e-5); }
-TEST(ModelOnCpu, BF16IsNearF64) { compare(kPrecisionBF16, 1e-2, 3e-2); }
+TEST(ModelOnBackend, F32IsCloseToF64) { compare(kPrecisionF32, 1e-6, 1e-5); }
+TEST(ModelOnBackend, BF16IsNearF64) { compare(kPrecisionBF16, 1e-2, 3e-2); }
 
-TEST(ModelOnCpu, AClassifierInF32IsCloseToF64) { compare_classifier(kPrecisionF32, 1e-6, 2e-5); }
-TEST(ModelOnCpu, AClassifierInBF16IsNearF64) { compare_classifier(kPrecisionBF16, 2e-2, 6e-2); }
+TEST(ModelOnBackend, AClassifierInF32IsCloseToF64) { compare_classifier(kPrecisionF32, 1e-6, 2e-5); }
+TEST(ModelOnBackend, AClassifierInBF16IsNearF64) { compare_classifier(kPrecisionBF16, 2e-2, 6e-2); }
 
-TEST(ModelOnCpu, AnEmptyLaneAddsNothing) {
+TEST(ModelOnBackend, AnEmptyLaneAddsNothing) {
   for (const Precision& precision : {kPrecisionF32, kPrecisionBF16}) {
-    World world(options(), precision, make_cpu_backend(1));
+    World world(options(), precision, backend_under_test(1));
     EXPECT_EQ(world.step(Batch(world.bench, {}, 10, options()), world.grads).total(), 0);
     for (const Parameter* parameter : world.store.parameters()) {
       const Tensor gradient = world.grads.gradient(*parameter);
@@ -79,9 +80,9 @@ TEST(ModelOnCpu, AnEmptyLaneAddsNothing) {
   }
 }
 
-TEST(ModelOnCpu, ThreadsDoNotChangeABit) {
+TEST(ModelOnBackend, ThreadsDoNotChangeABit) {
   for (const Precision& precision : {kPrecisionF32, kPrecisionBF16}) {
-    World one(options(), precision, make_cpu_backend(1)), two(options(), precision, make_cpu_backend(2));
+    World one(options(), precision, backend_under_test(1)), two(options(), precision, backend_under_test(2));
     const double loss_one = one.step(Batch(one.bench, kSequences, 10, options()), one.grads).total();
     const double loss_two = two.step(Batch(two.bench, kSequences, 10, options()), two.grads).total();
     EXPECT_EQ(loss_one, loss_two);
@@ -93,11 +94,11 @@ TEST(ModelOnCpu, ThreadsDoNotChangeABit) {
 }
 
 // One token at a time against all at once: f32 within 1e-5 with equal greedy tokens, bf16 within 2e-2.
-TEST(ModelOnCpu, CachedLogitsEqualUncached) {
+TEST(ModelOnBackend, CachedLogitsEqualUncached) {
   ModelOptions no_drops = options();
   no_drops.moe.eval_capacity_factor = 0;
   for (const Precision& precision : {kPrecisionF32, kPrecisionBF16}) {
-    World world(no_drops, precision, make_cpu_backend(1));
+    World world(no_drops, precision, backend_under_test(1));
     world.ctx().training = false;
     const std::vector<int32_t>& sequence = kSequences[0];
     const Tensor h = world.forward(Batch(world.bench, {sequence}, 10, no_drops));

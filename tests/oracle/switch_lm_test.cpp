@@ -1,6 +1,7 @@
 // A 2-block Switch model against what PyTorch computes: routing, logits, every part of the loss, the gradient of every
 // parameter, and 20 steps of plain SGD. README.md says how the vectors are made.
 #include "src/model/decoder.h"
+#include "tests/backend_under_test.h"
 #include "tests/model/model_world.h"
 #include "tests/oracle/vectors.h"
 
@@ -89,7 +90,7 @@ struct Case {
 
 class SwitchLm : public ::testing::TestWithParam<Case> {
  protected:
-  Oracle oracle{GetParam().model, GetParam().backend == "reference" ? make_reference_backend() : make_cpu_backend(1)};
+  Oracle oracle{GetParam().model, GetParam().backend == "reference" ? make_reference_backend() : backend_under_test(1)};
   World& world = oracle.world;
 };
 
@@ -152,7 +153,7 @@ TEST_P(SwitchLm, TwentyStepsOfPlainSgd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(PyTorch, SwitchLm,
-                         ::testing::Values(Case{"layer_norm", "reference"}, Case{"rms_norm", "reference"}, Case{"layer_norm", "cpu"}, Case{"rms_norm", "cpu"}),
+                         ::testing::Values(Case{"layer_norm", "reference"}, Case{"rms_norm", "reference"}, Case{"layer_norm", "tested"}, Case{"rms_norm", "tested"}),
                          [](const auto& param) { return param.param.model + "_" + param.param.backend; });
 
 }  // namespace

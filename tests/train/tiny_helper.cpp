@@ -132,8 +132,8 @@ TinyRank::TinyRank(const TinyJob& job, Communicator& communicator)
     : job_(job),
       communicator_(communicator),
       grid_(communicator.rank(), communicator.size(), job.trainer.train.lanes, job.trainer.train.expert_replicas),
-      backend_(job.cpu_backend ? make_cpu_backend(job.threads) : make_reference_backend()),
-      trainer_(std::make_unique<Trainer>(Parts{*backend_, communicator, grid_, trace_}, job.trainer)),
+      own_(job.cpu_backend ? make_cpu_backend(job.threads) : make_reference_backend()),
+      trainer_(std::make_unique<Trainer>(Parts{job.backend != nullptr ? *job.backend : *own_, communicator, grid_, trace_}, job.trainer)),
       batches_(training_batches(job)) {}
 
 void TinyRank::train(int64_t steps) {

@@ -21,6 +21,7 @@ struct TinyJob {
   int64_t corpus_tokens = 4000;  // of a language model
   int64_t examples = 100;        // of a classifier
   bool cpu_backend = false;      // else the reference
+  Backend* backend = nullptr;    // or this one, of one rank
   int threads = 1;
 };
 
@@ -54,7 +55,7 @@ class TinyRank {
   Communicator& communicator_;
   Grid grid_;
   Trace trace_;
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Backend> own_;
   std::unique_ptr<Trainer> trainer_;
   std::unique_ptr<BatchSource> batches_;
 };
