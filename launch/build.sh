@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds build/switchyard. With --tests also the tests and benchmarks; with --preset NAME one of CMakePresets.json
-# (release, debug, asan, tsan; emulated, emulated-asan, emulated-tsan, which build what is tested on an emulated GPU), each in
-# its own folder.
+# (release, debug, asan, tsan; cuda, which needs nvcc and also makes build/libswitchyard_cuda.so; emulated, emulated-asan,
+# emulated-tsan, which build what is tested on an emulated GPU). All but release and cuda have a folder of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --tests) tests=ON ;;
     --preset) preset=${2:?build: --preset needs a name}; shift ;;
-    *) echo "usage: launch/build.sh [--tests] [--preset release|debug|asan|tsan|emulated|emulated-asan|emulated-tsan]" >&2; exit 2 ;;
+    *) echo "usage: launch/build.sh [--tests] [--preset release|debug|asan|tsan|cuda|emulated|emulated-asan|emulated-tsan]" >&2; exit 2 ;;
   esac
   shift
 done
