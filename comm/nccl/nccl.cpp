@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "comm/nccl/device_communicator.h"
+#include "comm/nccl/drained_host.h"
 #include "comm/nccl/move_rows.h"
 #include "comm/nccl/nccl_comm.h"
 #include "src/base/checked.h"
@@ -51,9 +52,9 @@ class NcclCommunicator final : public DeviceCommunicator {
   Workspace staging_;       // of the transfer at hand, as is all below: transfers follow one another in one stream
   char* staged_ = nullptr;  // that memory
   std::vector<Message> out_, in_;
-  std::vector<Piece> packs_;      // from the outbox to staging memory
-  std::vector<Piece> spreads_;    // from staging memory to the inbox
-  std::vector<Piece> own_;        // from the outbox to the inbox
+  std::vector<Move> packs_;       // from the outbox to staging memory
+  std::vector<Move> spreads_;     // from staging memory to the inbox
+  std::vector<Move> own_;         // from the outbox to the inbox
   std::optional<NcclComm> comm_;  // none in a world of one; ends first, as memory is not given back while it is written to
 };
 
@@ -64,9 +65,9 @@ Event NcclCommunicator::all_to_all(Call call, const Tensor& outbox, std::span<co
   hold_back_transfers();
   if (transfer.row_bytes > 0) {
     plan(transfer);
-    move_pieces(gpu().transfers(), staged_, outbox.data(), packs_);
+    move_rows(gpu().transfers(), staged_, outbox.data(), packs_);
     exchange(call);
-    move_pieces(gpu().transfers(), inbox.data(), staged_, spreads_);
+    move_rows(gpu().transfers(), inbox.data(), staged_, spreads_);
     copy_own(transfer);
   }
   mark_end(transfer);
@@ -130,7 +131,7 @@ void NcclCommunicator::copy_own(const Transfer& transfer) {
   match_runs(transfer.send.runs(rank()), transfer.receive.runs(rank()), [&](int64_t from, int64_t to, int64_t rows) {
     own_.push_back({.to = to * transfer.row_bytes, .from = from * transfer.row_bytes, .bytes = rows * transfer.row_bytes});
   });
-  move_pieces(gpu().transfers(), transfer.inbox.data(), transfer.outbox.data(), own_);
+  move_rows(gpu().transfers(), transfer.inbox.data(), transfer.outbox.data(), own_);
 }
 
 // One broadcast from each rank, as they bring different numbers of rows.
@@ -157,6 +158,7 @@ void NcclCommunicator::gather(Call call, const Tensor& mine, const Tensor& all, 
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Gpu& gpu, const AcceleratorTransport& transport) {
+  if (host->size() > 1) host = make_drained_host(std::move(host), gpu);
   return std::make_unique<NcclCommunicator>(std::move(host), gpu, transport);
 }
 

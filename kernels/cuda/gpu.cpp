@@ -27,10 +27,10 @@ bool Mark::reached() const {
   return true;
 }
 
-void Gpu::finish() {
+void Gpu::finish(cudaStream_t stream) {
   using Clock = std::chrono::steady_clock;
-  if (watches_.empty()) return require(cudaStreamSynchronize(compute_), "cudaStreamSynchronize");
-  end_.record(compute_);
+  if (watches_.empty()) return require(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  end_.record(stream);
   const Clock::time_point start = Clock::now();
   while (!end_.reached()) {
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -91,8 +91,9 @@ class Gpu {
   Memory& memory() { return memory_; }
   Memory& pinned() { return pinned_; }
 
-  // Waits until the compute stream is at its end. Throws what a watch finds, after all of them have abandoned.
-  void finish();
+  // Waits until a stream is at its end. Throws what a watch finds, after all of them have abandoned.
+  void finish(cudaStream_t stream);
+  void finish() { finish(compute_); }
   void add(Watch& watch) { watches_.push_back(&watch); }
   void remove(Watch& watch) { std::erase(watches_, &watch); }
   void abandon() noexcept {

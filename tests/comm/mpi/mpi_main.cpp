@@ -1,10 +1,8 @@
 // The transports between processes: started by mpirun with 1 to 4 ranks (label mpi). Rank 0 reports, the others print
 // only what failed on them.
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <tuple>
@@ -331,33 +329,10 @@ TEST(Transports, DeliverTheSameBits) {
   });
 }
 
-// Prints failures only, and says which rank they are of.
-class OtherRanks : public testing::EmptyTestEventListener {
-  void OnTestPartResult(const testing::TestPartResult& result) override {
-    if (!result.failed()) return;
-    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
-    fmt::print(stderr, "rank {}: {}.{} failed at {}:{}\n{}\n", session()->rank(), test ? test->test_suite_name() : "", test ? test->name() : "",
-               result.file_name() ? result.file_name() : "", result.line_number(), result.message());
-  }
-};
-
-int run_tests() {
-  if (session()->rank() != 0) {
-    testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
-    delete listeners.Release(listeners.default_result_printer());
-    listeners.Append(new OtherRanks);
-  }
-  int64_t failed = RUN_ALL_TESTS();
-  make_mpi_communicator(session()->world(), {})->reduce({"result", -1}, {&failed, 1}, Reduction::kMax);
-  return static_cast<int>(failed);
-}
-
 }  // namespace
 }  // namespace switchyard
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  const switchyard::MpiSession the_session;
-  switchyard::session() = &the_session;
-  return switchyard::run_tests();
+  return switchyard::run_tests_on_every_rank();
 }

@@ -1,6 +1,7 @@
 // What the tests between processes share: the session, and things that only some of them need.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "comm/link_file.h"
+#include "comm/mpi.h"
 #include "comm/mpi_session.h"
 
 namespace switchyard {
@@ -47,6 +49,30 @@ class Expanse {
   size_t bytes_;
   void* data_;
 };
+
+// Prints failures only, and says which rank they are of.
+class OtherRanks : public testing::EmptyTestEventListener {
+  void OnTestPartResult(const testing::TestPartResult& result) override {
+    if (!result.failed()) return;
+    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
+    fmt::print(stderr, "rank {}: {}.{} failed at {}:{}\n{}\n", session()->rank(), test ? test->test_suite_name() : "", test ? test->name() : "",
+               result.file_name() ? result.file_name() : "", result.line_number(), result.message());
+  }
+};
+
+// What main does. Rank 0 reports, the others print only what failed on them; all answer with the same.
+inline int run_tests_on_every_rank() {
+  const MpiSession the_session;
+  session() = &the_session;
+  if (session()->rank() != 0) {
+    testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+    listeners.Append(new OtherRanks);
+  }
+  int64_t failed = RUN_ALL_TESTS();
+  make_mpi_communicator(session()->world(), {})->reduce({"result", -1}, {&failed, 1}, Reduction::kMax);
+  return static_cast<int>(failed);
+}
 
 class LinkFileOnDisk {
  public:
