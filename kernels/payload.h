@@ -27,6 +27,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/rng.h"  // SWITCHYARD_HOST_DEVICE
+
 namespace switchyard {
 
 enum class PayloadFormat : uint8_t {
@@ -46,7 +48,7 @@ constexpr float payload_limit(PayloadFormat format) { return format == PayloadFo
 inline constexpr uint32_t kInfinityBits = 0x7f800000u;
 
 // `largest`: the largest |x| of the block, as bits, so that NaN is larger than infinity and that than any number.
-inline float payload_scale(uint32_t largest, PayloadFormat format) {
+SWITCHYARD_HOST_DEVICE inline float payload_scale(uint32_t largest, PayloadFormat format) {
   if (largest >= kInfinityBits) return std::numeric_limits<float>::quiet_NaN();
   if (largest == 0) return 0;
   return std::max(std::bit_cast<float>(largest) / payload_limit(format), std::numeric_limits<float>::min());
@@ -58,7 +60,7 @@ struct PayloadRow {
   using Byte = std::conditional_t<std::is_const_v<Word>, const uint8_t, uint8_t>;
   using Real = std::conditional_t<std::is_const_v<Word>, const float, float>;
 
-  PayloadRow(Word* row, int64_t columns)
+  SWITCHYARD_HOST_DEVICE PayloadRow(Word* row, int64_t columns)
       : codes(reinterpret_cast<Byte*>(row)), scales(reinterpret_cast<Real*>(row + (columns + 3) / 4)), norms(scales + payload_blocks(columns)) {}
 
   Byte* codes;   // [columns]
@@ -67,7 +69,7 @@ struct PayloadRow {
 };
 
 // The nearest E4M3 number, ties to even. Saturates at 448; NaN stays NaN.
-inline uint8_t e4m3_code(float value) {
+SWITCHYARD_HOST_DEVICE inline uint8_t e4m3_code(float value) {
   const uint32_t word = std::bit_cast<uint32_t>(value), magnitude = word & 0x7fffffffu, sign = word >> 31 << 7;
   if (magnitude > kInfinityBits) return static_cast<uint8_t>(sign | 0x7f);
   // Below 2^-6 the numbers are the multiples of 2^-9; above, the upper bits of a float with another bias.
@@ -76,11 +78,20 @@ inline uint8_t e4m3_code(float value) {
   return static_cast<uint8_t>(sign | std::min(code, 0x7eu));
 }
 
-inline float e4m3_number(uint8_t code) {
+SWITCHYARD_HOST_DEVICE inline float e4m3_number(uint8_t code) {
   const uint32_t magnitude = code & 0x7fu;
   if (magnitude == 0x7f) return std::numeric_limits<float>::quiet_NaN();
   const float number = magnitude < 8 ? static_cast<float>(magnitude) * 0x1p-9f : std::bit_cast<float>((magnitude << 20) + (120u << 23));
   return code & 0x80u ? -number : number;
+}
+
+// Of a value in units of its block's scale.
+SWITCHYARD_HOST_DEVICE inline uint8_t payload_code(float value, PayloadFormat format) {
+  return format == PayloadFormat::kFp8 ? e4m3_code(value) : static_cast<uint8_t>(static_cast<int8_t>(std::nearbyint(value)));
+}
+
+SWITCHYARD_HOST_DEVICE inline float payload_number(uint8_t code, PayloadFormat format) {
+  return format == PayloadFormat::kFp8 ? e4m3_number(code) : static_cast<float>(static_cast<int8_t>(code));
 }
 
 }  // namespace switchyard

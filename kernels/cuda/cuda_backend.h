@@ -93,6 +93,7 @@ class CudaBackend final : public Backend {
 
  private:
   cudaStream_t stream() const { return gpu_.compute(); }
+  void add_totals(const Target& total, const Tensor& x, bool squares);  // sums.cu
 
   Gpu& gpu_;
   Workspace workspace_;  // partial results of the operation at hand

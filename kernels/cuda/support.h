@@ -64,6 +64,15 @@ T* data_of(const Tensor& x) {
   return static_cast<T*>(x.data());
 }
 
+// Calls visit(T{}) with double, float or __nv_bfloat16.
+template <class Visitor>
+void with_float(Dtype dtype, Visitor visit) {
+  if (dtype == Dtype::kF64) return visit(double{});
+  if (dtype == Dtype::kF32) return visit(float{});
+  check(dtype == Dtype::kBF16, "expected numbers in F64, F32 or BF16");
+  visit(__nv_bfloat16{});
+}
+
 // Calls visit(T{}) with float or __nv_bfloat16.
 template <class Visitor>
 void with_activation(Dtype dtype, Visitor visit) {
@@ -100,6 +109,13 @@ struct Drops {
   __device__ float factor(int64_t row, int64_t column) const {
     if (!active) return 1;
     return random.word(static_cast<uint64_t>(row), static_cast<uint32_t>(column)) < threshold ? 0.0f : scale;
+  }
+  // The same of four columns by one draw; the first is a multiple of 4.
+  __device__ void factors(int64_t row, int64_t column, float (&factor)[4]) const {
+    for (int i = 0; i < 4; ++i) factor[i] = 1;
+    if (!active) return;
+    const Philox4 words = random.words(static_cast<uint64_t>(row), static_cast<uint32_t>(column / 4));
+    for (size_t i = 0; i < 4; ++i) factor[i] = words[i] < threshold ? 0.0f : scale;
   }
 };
 inline Drops drops_of(const Dropout& dropout) {

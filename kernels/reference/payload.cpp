@@ -6,14 +6,6 @@
 namespace switchyard::reference {
 namespace {
 
-uint8_t code_of(float value, PayloadFormat format) {
-  return format == PayloadFormat::kFp8 ? e4m3_code(value) : static_cast<uint8_t>(static_cast<int8_t>(std::nearbyint(value)));
-}
-
-float number_of(uint8_t code, PayloadFormat format) {
-  return format == PayloadFormat::kFp8 ? e4m3_number(code) : static_cast<float>(static_cast<int8_t>(code));
-}
-
 // Sixteen sums, added in pairs.
 class Lanes {
  public:
@@ -44,8 +36,8 @@ void quantise_block(uint8_t* codes, float& scale, Squares& row, const T* x, int6
   Lanes lost, sent;
   for (int64_t i = 0; i < count && !std::isnan(scale); ++i) {
     const float value = static_cast<float>(x[i]), scaled = value * inverse;
-    codes[i] = code_of(scaled, format);
-    lost.add_square(i, std::fma(value, inverse, -number_of(codes[i], format)));
+    codes[i] = payload_code(scaled, format);
+    lost.add_square(i, std::fma(value, inverse, -payload_number(codes[i], format)));
     sent.add_square(i, scaled);
   }
   const double square = static_cast<double>(scale) * static_cast<double>(scale);
@@ -95,7 +87,7 @@ void ReferenceBackend::dequantise(Out y, Out norms, const Tensor& payload, Paylo
   with_exact(y.tensor.dtype(), [&]<class T>() {
     for (int64_t r = 0; r < y.tensor.rows(); ++r) {
       const PayloadRow<const int32_t> row(payload.row<int32_t>(r), columns);
-      for (int64_t i = 0; i < columns; ++i) y.tensor.row<T>(r)[i] = static_cast<T>(number_of(row.codes[i], format) * row.scales[i / kPayloadBlock]);
+      for (int64_t i = 0; i < columns; ++i) y.tensor.row<T>(r)[i] = static_cast<T>(payload_number(row.codes[i], format) * row.scales[i / kPayloadBlock]);
       copy_norms(norms.tensor, r, row);
     }
   });
