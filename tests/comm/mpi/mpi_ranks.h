@@ -50,14 +50,16 @@ class Expanse {
   void* data_;
 };
 
-// Prints failures only, and says which rank they are of.
+// Prints failures only, and says which rank they are of. GoogleTest holds a lock while it calls OnTestPartResult, so that the
+// test's name must be known by then.
 class OtherRanks : public testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo& test) override { test_ = std::string(test.test_suite_name()) + "." + test.name(); }
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
-    fmt::print(stderr, "rank {}: {}.{} failed at {}:{}\n{}\n", session()->rank(), test ? test->test_suite_name() : "", test ? test->name() : "",
-               result.file_name() ? result.file_name() : "", result.line_number(), result.message());
+    fmt::print(stderr, "rank {}: {} failed at {}:{}\n{}\n", session()->rank(), test_, result.file_name() ? result.file_name() : "", result.line_number(),
+               result.message());
   }
+  std::string test_;
 };
 
 // What main does. Rank 0 reports, the others print only what failed on them; all answer with the same.
