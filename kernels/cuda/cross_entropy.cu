@@ -127,7 +127,7 @@ void CudaBackend::cross_entropy(Tensor logits, Out loss, Out correct, const Tens
   const int64_t warps = std::min<int64_t>(kWarps, (vocabulary + kWarpColumns - 1) / kWarpColumns);  // by the width alone
   with_activation(logits.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&take_losses<T>, {blocks_for(n, 1), static_cast<unsigned>(warps * kWarp), 0, stream()}, data_of<T>(logits), data_of<float>(loss.tensor),
+    enqueue(&take_losses<T>, {blocks_for(n, 2), static_cast<unsigned>(warps * kWarp), 0, stream()}, data_of<T>(logits), data_of<float>(loss.tensor),
             data_of<int32_t>(correct.tensor), data_of<int32_t>(targets), shape);
   });
 }

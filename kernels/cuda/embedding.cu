@@ -135,7 +135,7 @@ Sorted sort_by_row(Workspace& workspace, cudaStream_t stream, const int32_t* tok
   const int32_t* earlier = nullptr;
   const auto arrange = [&](int pass) {
     int32_t* order = orders[pass % 2].in(memory);
-    enqueue(&reorder, {blocks_for(n, kBlock), kBlock, 0, stream}, order, row.in(memory), digit.in(memory), earlier, by_digit.in(memory), tokens,
+    enqueue(&reorder, {blocks_for_items(n), kBlock, 0, stream}, order, row.in(memory), digit.in(memory), earlier, by_digit.in(memory), tokens,
             make_int2(static_cast<int>(n), pass * kDigitBits % 32));
     earlier = order;
   };
@@ -162,8 +162,8 @@ void CudaBackend::embed(Out x, const Tensor& table, const Tensor& positions, con
   }
   with_activation(table.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&embed_rows<T>, {blocks_for(n, kWarps), kBlock, 0, stream()}, data_of<T>(x.tensor), data_of<T>(table), data_of<T>(positions),
-            data_of<int32_t>(tokens), EmbedShape{n, width, sequence, first_position});
+    enqueue(&embed_rows<T>, {blocks_for_rows(n), kBlock, 0, stream()}, data_of<T>(x.tensor), data_of<T>(table), data_of<T>(positions), data_of<int32_t>(tokens),
+            EmbedShape{n, width, sequence, first_position});
   });
 }
 
@@ -179,17 +179,17 @@ void CudaBackend::embed_backward(Target dtable, Target dpositions, const Tensor&
     check(places >= std::min(sequence, n), "embed_backward: fewer positions than the sequence needs");
   }
   const Sorted sorted = sort_by_row(workspace_, stream(), data_of<int32_t>(tokens), n, rows);
-  enqueue(&find_rows, {blocks_for(rows + 1, kBlock), kBlock, 0, stream()}, sorted.first, sorted.row, n, rows);
+  enqueue(&find_rows, {blocks_for_items(rows + 1), kBlock, 0, stream()}, sorted.first, sorted.row, n, rows);
   with_activation(dx.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&sum_tokens_of_rows<T>, {blocks_for(rows, kWarps), kBlock, 0, stream()}, data_of<float>(dtable.tensor), data_of<T>(dx), sorted.first, sorted.order,
+    enqueue(&sum_tokens_of_rows<T>, {blocks_for_rows(rows), kBlock, 0, stream()}, data_of<float>(dtable.tensor), data_of<T>(dx), sorted.first, sorted.order,
             SumShape{rows, width, dtable.add});
   });
   if (places == 0) return;
   with_activation(dx.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&sum_positions<T>, {blocks_for(places, kWarps), kBlock, 0, stream()}, data_of<float>(dpositions.tensor), data_of<T>(dx),
-            TokensAtPosition{n, sequence}, SumShape{places, width, dpositions.add});
+    enqueue(&sum_positions<T>, {blocks_for_rows(places), kBlock, 0, stream()}, data_of<float>(dpositions.tensor), data_of<T>(dx), TokensAtPosition{n, sequence},
+            SumShape{places, width, dpositions.add});
   });
 }
 

@@ -8,7 +8,7 @@
 namespace switchyard::cuda {
 namespace {
 
-constexpr int64_t kTileRows = 256;
+constexpr int64_t kTileRows = 128;
 
 struct NormShape {
   int64_t rows, width;
@@ -141,7 +141,7 @@ void CudaBackend::norm_forward(Out y, Out statistics, const Tensor& x, const Ten
   if (bias.exists()) check_vector(bias, Dtype::kF32, x.columns(), "norm_forward: expected bias [D], exact");
   with_activation(x.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&normalise<T>, {blocks_for(x.rows(), kWarps), kBlock, 0, stream()}, data_of<T>(y.tensor), data_of<float>(statistics.tensor), data_of<T>(x),
+    enqueue(&normalise<T>, {blocks_for_rows(x.rows()), kBlock, 0, stream()}, data_of<T>(y.tensor), data_of<float>(statistics.tensor), data_of<T>(x),
             data_of<float>(scale), data_of<float>(bias), shape_of(x, norm, bias.exists(), false));
   });
 }
@@ -159,11 +159,11 @@ void CudaBackend::norm_backward(Target dx, Target dscale, Target dbias, const Te
   auto* parts = static_cast<float*>(workspace_.at_least(2 * tiles * width * static_cast<int64_t>(sizeof(float))));
   with_activation(x.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&sum_tiles<T>, {blocks_for(tiles * chunks, 1), kBlock, 0, stream()}, parts, data_of<T>(dy), data_of<T>(x), data_of<float>(statistics), shape);
-    enqueue(&differentiate_rows<T>, {blocks_for(n, kWarps), kBlock, 0, stream()}, data_of<T>(dx.tensor), data_of<T>(dy), data_of<T>(x),
-            data_of<float>(statistics), data_of<float>(scale), shape);
+    enqueue(&sum_tiles<T>, {blocks_for(tiles * chunks, 2), kBlock, 0, stream()}, parts, data_of<T>(dy), data_of<T>(x), data_of<float>(statistics), shape);
+    enqueue(&differentiate_rows<T>, {blocks_for_rows(n), kBlock, 0, stream()}, data_of<T>(dx.tensor), data_of<T>(dy), data_of<T>(x), data_of<float>(statistics),
+            data_of<float>(scale), shape);
   });
-  const LaunchShape columns{blocks_for(chunks, 1), kBlock, 0, stream()};
+  const LaunchShape columns{blocks_for(chunks, 2), kBlock, 0, stream()};
   enqueue(&sum_parts, columns, data_of<float>(dscale.tensor), parts, tiles, width, dscale.add);
   if (has_bias) enqueue(&sum_parts, columns, data_of<float>(dbias.tensor), parts + tiles * width, tiles, width, dbias.add);
 }

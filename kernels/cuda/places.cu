@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "kernels/cuda/rows_of_warps.h"
+
 namespace switchyard::cuda {
 namespace {
 
@@ -116,12 +118,12 @@ Placing::Placing(const Tiling& tiling, int64_t keys, int64_t capacity, Pieces& p
 }
 
 void Placing::run(cudaStream_t stream, void* memory, const int32_t* key, const Places& places) const {
-  const dim3 items = blocks_for(tiling_.items, kBlock);
+  const dim3 items = blocks_for_items(tiling_.items);
   fill_bytes(count_.in(memory), 0, keys_ * tiling_.tiles * static_cast<int64_t>(sizeof(int32_t)), stream);
   fill_bytes(places.item, -1, tiling_.items * static_cast<int64_t>(sizeof(int32_t)), stream);
   enqueue(&count_keys, {items, kBlock, 0, stream}, count_.in(memory), key, tiling_);
-  enqueue(&start_tiles, {blocks_for(keys_, kBlock / kWarp), kBlock, 0, stream}, start_.in(memory), places.requested, places.kept, count_.in(memory), tiling_,
-          keys_, capacity_);
+  enqueue(&start_tiles, {blocks_for_rows(keys_), kBlock, 0, stream}, start_.in(memory), places.requested, places.kept, count_.in(memory), tiling_, keys_,
+          capacity_);
   enqueue(&start_keys, {1, kBlock, 0, stream}, first_.in(memory), places.kept, keys_);
   enqueue(&place_items, {items, kBlock, 0, stream}, places.slot, places.position, places.item, key, start_.in(memory), first_.in(memory), tiling_);
 }

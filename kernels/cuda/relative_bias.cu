@@ -1,7 +1,7 @@
 // A bias depends on the distance alone. Backward, the places of each distance are summed first, a part of the queries at a
 // time, then the distances of each bucket, in F64.
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/support.h"
+#include "kernels/cuda/rows_of_warps.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -15,18 +15,19 @@ struct BiasShape {
   __host__ __device__ int64_t parts() const { return (queries + kPartQueries - 1) / kPartQueries; }
 };
 
-// A warp for each query of each head.
+// A warp for each query; the grid's second extent shares out heads.
 __global__ void __launch_bounds__(kBlock) spread_bias(float* bias, const float* table, const int32_t* bucket, BiasShape s) {
-  for (int64_t row = warp_number(); row < s.heads * s.queries; row += warps_of_grid()) {
-    const int64_t head = row / s.queries, query = row % s.queries;
-    for (int64_t key = lane_number(); key < s.keys; key += kWarp) {
-      bias[row * s.keys + key] = table[bucket[s.queries - 1 + key - query] * s.heads + head];
+  for (int64_t head = blockIdx.y; head < s.heads; head += gridDim.y) {
+    for (int64_t query = warp_number(); query < s.queries; query += warps_of_grid()) {
+      const int32_t* bucket_of_key = bucket + s.queries - 1 - query;
+      float* row = bias + (head * s.queries + query) * s.keys;
+      for (int key = lane_number(); key < s.keys; key += kWarp) row[key] = table[bucket_of_key[key] * s.heads + head];
     }
   }
 }
 
-// sums [parts, heads, distances]: of the places of a distance, over the queries of a part. The grid's second extent shares out
-// parts and heads; neighbouring threads read neighbouring keys.
+// sums [parts, heads, distances]: of the places of a distance, over the queries of a part. The grid's second extent shares out parts
+// and heads; neighbouring threads read neighbouring keys.
 __global__ void __launch_bounds__(kBlock) sum_distances(double* sums, const float* dbias, BiasShape s) {
   for (int64_t line = blockIdx.y; line < s.parts() * s.heads; line += gridDim.y) {
     const int64_t head = line % s.heads, first = line / s.heads * kPartQueries;
@@ -69,18 +70,18 @@ BiasShape shape_of(const Tensor& bias, const Tensor& table, const Tensor& bucket
 
 void CudaBackend::relative_bias(Out bias, const Tensor& table, const Tensor& bucket) {
   const BiasShape shape = shape_of(bias.tensor, table, bucket, false);
-  enqueue(&spread_bias, {blocks_for(shape.heads * shape.queries, kBlock / kWarp), kBlock, 0, stream()}, data_of<float>(bias.tensor), data_of<float>(table),
-          data_of<int32_t>(bucket), shape);
+  const dim3 grid(blocks_for_rows(shape.queries).x, blocks_for(shape.heads, 2).x);
+  enqueue(&spread_bias, {grid, kBlock, 0, stream()}, data_of<float>(bias.tensor), data_of<float>(table), data_of<int32_t>(bucket), shape);
 }
 
 void CudaBackend::relative_bias_backward(Target dtable, const Tensor& dbias, const Tensor& bucket) {
   const BiasShape shape = shape_of(dbias, dtable.tensor, bucket, dtable.add);
   const int64_t lines = shape.parts() * shape.heads, buckets = dtable.tensor.rows();
   auto* sums = static_cast<double*>(workspace_.at_least(lines * shape.distances * static_cast<int64_t>(sizeof(double))));
-  const dim3 grid(blocks_for(shape.distances, kBlock).x, blocks_for(lines, 1).x);
+  const dim3 grid(blocks_for_items(shape.distances).x, blocks_for(lines, 2).x);
   enqueue(&sum_distances, {grid, kBlock, 0, stream()}, sums, data_of<float>(dbias), shape);
-  enqueue(&sum_buckets, {blocks_for(buckets * shape.heads, kBlock / kWarp), kBlock, 0, stream()}, data_of<float>(dtable.tensor), sums, data_of<int32_t>(bucket),
-          buckets, shape);
+  enqueue(&sum_buckets, {blocks_for_rows(buckets * shape.heads), kBlock, 0, stream()}, data_of<float>(dtable.tensor), sums, data_of<int32_t>(bucket), buckets,
+          shape);
 }
 
 }  // namespace switchyard::cuda

@@ -213,7 +213,7 @@ void CudaBackend::router_forward(Out probabilities, Out log_sum_exp, Out expert,
   check_vector(expert.tensor, Dtype::kI32, tokens, "router_forward: expected expert [T] I32");
   check_vector(gate.tensor, Dtype::kF32, tokens, "router_forward: expected gate [T], exact");
   if (mask.exists()) check_vector(mask, Dtype::kI32, tokens, "router_forward: expected mask [T] I32");
-  enqueue(&choose_experts, {blocks_for(tokens, kWarps), kBlock, 0, stream()}, data_of<float>(probabilities.tensor), data_of<float>(log_sum_exp.tensor),
+  enqueue(&choose_experts, {blocks_for_rows(tokens), kBlock, 0, stream()}, data_of<float>(probabilities.tensor), data_of<float>(log_sum_exp.tensor),
           data_of<int32_t>(expert.tensor), data_of<float>(gate.tensor), data_of<float>(logits), data_of<int32_t>(mask), LogitsShape{tokens, experts});
 }
 
@@ -244,10 +244,10 @@ void CudaBackend::router_losses(Out sums, const Tensor& probabilities, const Ten
   const auto weight = pieces.take<double>(s.groups * s.experts), mass = pieces.take<double>(s.tiling.tiles * s.experts);
   const auto parts = pieces.take<double>(3 * s.tiling.tiles), balance = pieces.take<double>(s.groups * s.chunks());
   void* memory = workspace_.at_least(pieces.bytes());
-  enqueue(&weigh_experts, {blocks_for(s.groups, kWarps), kBlock, 0, stream()}, weight.in(memory), data_of<int32_t>(requested), s, loss.balance);
-  enqueue(&sum_tiles, {blocks_for(s.tiling.tiles, 1), kBlock, 0, stream()}, mass.in(memory), parts.in(memory), data_of<float>(probabilities),
+  enqueue(&weigh_experts, {blocks_for_rows(s.groups), kBlock, 0, stream()}, weight.in(memory), data_of<int32_t>(requested), s, loss.balance);
+  enqueue(&sum_tiles, {blocks_for(s.tiling.tiles, 2), kBlock, 0, stream()}, mass.in(memory), parts.in(memory), data_of<float>(probabilities),
           data_of<float>(log_sum_exp), data_of<int32_t>(expert), s);
-  enqueue(&sum_groups, {blocks_for(s.groups * s.chunks(), 1), kBlock, 0, stream()}, balance.in(memory), mass.in(memory), weight.in(memory), s);
+  enqueue(&sum_groups, {blocks_for(s.groups * s.chunks(), 2), kBlock, 0, stream()}, balance.in(memory), mass.in(memory), weight.in(memory), s);
   enqueue(&finish_losses, {1, kBlock, 0, stream()}, data_of<double>(sums.tensor), balance.in(memory), parts.in(memory), s);
 }
 
@@ -257,8 +257,8 @@ void CudaBackend::router_backward(Out dlogits, const Tensor& dgate, const Tensor
   check_dense(dlogits.tensor, Dtype::kF32, shape.tokens, shape.experts, "router_backward: expected dlogits like probabilities");
   check_vector(dgate, Dtype::kF32, shape.tokens, "router_backward: expected dgate [T], exact");
   auto* weight = static_cast<double*>(workspace_.at_least(s.groups * s.experts * static_cast<int64_t>(sizeof(double))));
-  enqueue(&weigh_experts, {blocks_for(s.groups, kWarps), kBlock, 0, stream()}, weight, data_of<int32_t>(requested), s, loss.balance);
-  enqueue(&differentiate_rows, {blocks_for(shape.tokens, kWarps), kBlock, 0, stream()}, data_of<float>(dlogits.tensor), data_of<float>(dgate),
+  enqueue(&weigh_experts, {blocks_for_rows(s.groups), kBlock, 0, stream()}, weight, data_of<int32_t>(requested), s, loss.balance);
+  enqueue(&differentiate_rows, {blocks_for_rows(shape.tokens), kBlock, 0, stream()}, data_of<float>(dlogits.tensor), data_of<float>(dgate),
           data_of<float>(probabilities), data_of<float>(log_sum_exp), data_of<int32_t>(expert), weight, s);
 }
 

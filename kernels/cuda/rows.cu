@@ -49,7 +49,7 @@ void CudaBackend::gather_rows(Target y, const Tensor& x, const Tensor& index, co
   check_dense(y.tensor, y.tensor.dtype(), n, width, "gather_rows: expected y [n, D]");
   check_dense(index, Dtype::kI32, n, choices, "gather_rows: expected index [n, k] I32");
   if (weight.exists()) check_dense(weight, Dtype::kF32, n, choices, "gather_rows: expected weight [n, k], exact");
-  const LaunchShape warps{blocks_for(n, kWarps), kBlock, 0, stream()};
+  const LaunchShape warps{blocks_for_rows(n), kBlock, 0, stream()};
   with_activation(y.tensor.dtype(), [&](auto to) {
     with_activation(x.dtype(), [&](auto from) {
       using Y = decltype(to);
@@ -67,7 +67,7 @@ void CudaBackend::row_dot(Out d, const Tensor& a, const Tensor& b, const Tensor&
   check_dense(d.tensor, Dtype::kF32, n, choices, "row_dot: expected d [n, k], exact");
   with_activation(a.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&multiply_rows<T>, {blocks_for(n * choices, kWarps), kBlock, 0, stream()}, data_of<float>(d.tensor), data_of<T>(a), data_of<T>(b),
+    enqueue(&multiply_rows<T>, {blocks_for_rows(n * choices), kBlock, 0, stream()}, data_of<float>(d.tensor), data_of<T>(a), data_of<T>(b),
             data_of<int32_t>(index), RowsShape{n, width, choices, false});
   });
 }

@@ -10,6 +10,11 @@ inline constexpr int kQuad = 4;
 inline constexpr int kWarpColumns = kWarp * kQuad;  // that a warp has at a time
 inline constexpr int kWarps = kBlock / kWarp;
 
+// Blocks of kBlock threads for rows that have a warp each, and for items that have a thread each. Each takes two where there
+// are as many: half the threads to start.
+inline dim3 blocks_for_rows(int64_t rows) { return blocks_for(rows, 2 * kWarps); }
+inline dim3 blocks_for_items(int64_t items) { return blocks_for(items, 2 * kBlock); }
+
 struct Quad {
   float x[kQuad];
 };
