@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/cuda/device.h"
@@ -209,8 +211,48 @@ class OnDevice : public testing::Test {
   std::unique_ptr<Backend> backend;
   Pool pool;
 };
+class RowsOfEveryNumber : public OnDevice {};
 class LargeTable : public OnDevice {};
 class NotANumber : public OnDevice {};
+
+// What is made of each row by itself, of rows first .. first + n - 1 of the same inputs.
+std::vector<Tensor> made_of_rows(Work& work, int64_t first, int64_t n) {
+  constexpr int64_t kRows = 50, kWidth = 300;
+  const auto some = [&](const Tensor& x) { return x.slice_rows(first, n); };
+  const Tensor x = some(work.act({kRows, kWidth})), dy = some(work.act({kRows, kWidth})), all = work.act({kRows, kWidth});
+  const Tensor scale = work.exact({kWidth}), scores = some(work.exact({kRows, kWidth})), weight = some(work.exact({kRows, 2}));
+  const Tensor index = some(work.pool.integers({kRows, 2}, -1, kRows)), tokens = some(work.pool.integers({kRows, 1}, 0, kRows)).reshape({n});
+  const auto activations = [&] { return work.pool.make(work.activation, {n, kWidth}); };
+  const auto exacts = [&](Shape shape) { return work.pool.make(kF32, shape); };
+  const Tensor embedded = activations(), normal = activations(), dx = activations(), gathered = activations(), dots = exacts({n, 2});
+  const Tensor statistics = exacts({n, 2}), p = exacts({n, kWidth}), lse = exacts({n}), gate = exacts({n}), loss = exacts({n});
+  const Tensor expert = work.pool.make(kI32, {n}), correct = work.pool.make(kI32, {n}), logits = work.pool.as(work.activation, x);
+  Backend& b = work.backend;
+  b.embed(Out(embedded), all, Tensor(), tokens, 7, 0);
+  b.norm_forward(Out(normal), Out(statistics), x, scale, scale, {});
+  b.norm_backward(Out(dx), Out(exacts({kWidth})), Out(exacts({kWidth})), dy, x, statistics, scale, {});
+  b.gather_rows(Out(gathered), all, index, weight);
+  b.row_dot(Out(dots), x, all, index);
+  b.router_forward(Out(p), Out(lse), Out(expert), Out(gate), scores, Tensor());
+  b.cross_entropy(logits, Out(loss), Out(correct), tokens, {0.5, 0.01, true});
+  return {embedded, normal, statistics, dx, gathered, dots, p, lse, expert, gate, logits, loss, correct};
+}
+
+// Rows are divided among ranks.
+TEST_F(RowsOfEveryNumber, HaveTheirBits) {
+  for (const Dtype activation : {kF32, Dtype::kBF16}) {
+    Work whole{*backend, activation};
+    const std::vector<Tensor> expected = made_of_rows(whole, 0, 50);
+    for (const auto& [first, n] : {std::pair<int64_t, int64_t>{0, 1}, {0, 17}, {17, 33}, {49, 1}}) {
+      Work part{*backend, activation};
+      const std::vector<Tensor> actual = made_of_rows(part, first, n);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        expect_same_bits(actual[i], expected[i].slice_rows(first, n),
+                         "result " + std::to_string(i) + ", rows " + std::to_string(first) + " to " + std::to_string(first + n));
+      }
+    }
+  }
+}
 
 // Rows of three bytes: as many passes of the sorting.
 TEST_F(LargeTable, HasTheGradientsOfItsTokens) {
