@@ -79,16 +79,23 @@ cublasStatus_t check_algorithm(const LtAlgorithm& algorithm) {
   return (algorithm.splits > 1) == (algorithm.scheme != CUBLASLT_REDUCTION_SCHEME_NONE) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
-// Half of them load 16 bytes at once, of every matrix.
-bool is_aligned(const LtAlgorithm& algorithm, uint64_t bytes) { return algorithm.id < kAlgorithms / 2 || bytes % 16 == 0; }
-
-bool is_aligned(const LtAlgorithm& algorithm, const LtLayout& layout) {
-  const uint64_t element = layout.type == CUDA_R_32F ? 4 : 2;
-  return is_aligned(algorithm, static_cast<uint64_t>(layout.leading) * element) && is_aligned(algorithm, static_cast<uint64_t>(layout.batch_step) * element);
+// Half of them load 16 bytes at once, of every matrix, and one of these wants matrices to begin at multiples of 128.
+bool takes_address(const LtAlgorithm& algorithm, uint64_t address) {
+  const uint64_t alignment[kAlgorithms] = {1, 1, 16, 128};
+  return address % alignment[algorithm.id] == 0;
 }
 
-bool are_aligned(const LtAlgorithm& algorithm, std::span<const LtLayout* const> layouts) {
-  return std::all_of(layouts.begin(), layouts.end(), [&](const LtLayout* layout) { return is_aligned(algorithm, *layout); });
+bool takes_steps(const LtAlgorithm& algorithm, const LtLayout& layout) {
+  const uint64_t element = layout.type == CUDA_R_32F ? 4 : 2, together = algorithm.id < kAlgorithms / 2 ? 1 : 16;
+  return static_cast<uint64_t>(layout.leading) * element % together == 0 && static_cast<uint64_t>(layout.batch_step) * element % together == 0;
+}
+
+// The custom option kWholeTiles is for large results only.
+constexpr uint32_t kWholeTiles = 1;
+
+bool takes(const LtAlgorithm& algorithm, std::span<const LtLayout* const> layouts) {
+  if (algorithm.custom == kWholeTiles && layouts.back()->columns < 64) return false;
+  return std::all_of(layouts.begin(), layouts.end(), [&](const LtLayout* layout) { return takes_steps(algorithm, *layout); });
 }
 
 // What heuristics consider for a product of inner extent `k`, the best first: parts of a long sum at once, then whole sums.
@@ -102,6 +109,9 @@ std::vector<LtAlgorithm> considered(const LtLayout& d, int64_t k) {
     split.scheme = scheme;
     all.push_back(split);
   }
+  LtAlgorithm whole_tiles = algorithm_of_rank(0, m, n);
+  whole_tiles.custom = kWholeTiles;
+  if (n >= 1024) all.push_back(whole_tiles);
   for (int rank = 0; rank < kAlgorithms; ++rank) all.push_back(algorithm_of_rank(rank, m, n));
   return all;
 }
@@ -109,7 +119,7 @@ std::vector<LtAlgorithm> considered(const LtLayout& d, int64_t k) {
 bool is_wanted(const LtAlgorithm& algorithm, const LtPreference& preference, const LtLayout& d) {
   const bool scheme = algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_NONE || (preference.schemes & algorithm.scheme) != 0;
   const bool aligned =
-      std::all_of(std::begin(preference.alignment), std::end(preference.alignment), [&](uint32_t bytes) { return is_aligned(algorithm, bytes); });
+      std::all_of(std::begin(preference.alignment), std::end(preference.alignment), [&](uint32_t bytes) { return takes_address(algorithm, bytes); });
   return scheme && aligned && workspace_bytes(algorithm, d) <= preference.workspace;
 }
 
@@ -167,7 +177,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t de
   const cublasStatus_t shapes = check_shapes(inside<LtDescription>(description), layouts);
   const LtAlgorithm& ours = inside<LtAlgorithm>(algorithm);
   result->state = shapes != CUBLAS_STATUS_SUCCESS ? shapes : check_algorithm(ours);
-  if (result->state == CUBLAS_STATUS_SUCCESS && !are_aligned(ours, layouts)) result->state = CUBLAS_STATUS_NOT_SUPPORTED;
+  if (result->state == CUBLAS_STATUS_SUCCESS && !takes(ours, layouts)) result->state = CUBLAS_STATUS_NOT_SUPPORTED;
   result->workspaceSize = workspace_bytes(ours, *layouts[3]);
   result->wavesCount = 1.0f;
   return result->state;
@@ -182,7 +192,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   *found = 0;
   for (const LtAlgorithm& algorithm : considered(*layouts[3], operand(inside<LtDescription>(description).op_a, stored(nullptr, *layouts[0])).columns)) {
     if (*found == requested) break;
-    if (!is_wanted(algorithm, inside<LtPreference>(preference), *layouts[3]) || !are_aligned(algorithm, layouts)) continue;
+    if (!is_wanted(algorithm, inside<LtPreference>(preference), *layouts[3]) || !takes(algorithm, layouts)) continue;
     cublasLtMatmulHeuristicResult_t& result = results[(*found)++];
     result = {};
     new (&result.algo) LtAlgorithm(algorithm);
@@ -211,15 +221,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   set_epilogue(product, description);
   if ((description.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0 && product.bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   if (description.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && product.a.type == CUDA_R_32F) product.inputs = Inputs::kRoundedToTf32;
-  const auto aligned = [&](const LtAlgorithm& candidate) {
+  const auto taken = [&](const LtAlgorithm& candidate) {
     const uintptr_t addresses = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) | reinterpret_cast<uintptr_t>(d);
-    return are_aligned(candidate, layouts) && is_aligned(candidate, addresses | (product.beta != 0 ? reinterpret_cast<uintptr_t>(c) : 0));
+    return takes(candidate, layouts) && takes_address(candidate, addresses | (product.beta != 0 ? reinterpret_cast<uintptr_t>(c) : 0));
   };
   LtAlgorithm chosen = algorithm_of_rank(0, product.d.rows, product.d.columns);
-  for (int rank = 1; !aligned(chosen); ++rank) chosen = algorithm_of_rank(rank, product.d.rows, product.d.columns);
+  for (int rank = 1; !taken(chosen); ++rank) chosen = algorithm_of_rank(rank, product.d.rows, product.d.columns);
   if (algorithm != nullptr) chosen = inside<LtAlgorithm>(algorithm);
   if (const cublasStatus_t invalid = check_algorithm(chosen); invalid != CUBLAS_STATUS_SUCCESS) return invalid;
-  if (!aligned(chosen)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (!taken(chosen)) return CUBLAS_STATUS_NOT_SUPPORTED;
   const size_t needed = workspace_bytes(chosen, *layouts[3]);
   if (needed > workspace_size || (workspace_size > 0 && device_bytes_from(workspace) < workspace_size)) return CUBLAS_STATUS_INVALID_VALUE;
   product.apart = terms_apart_by(chosen, product.a.columns);

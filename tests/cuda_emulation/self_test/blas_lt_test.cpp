@@ -117,7 +117,7 @@ TEST_F(Algorithms, SplittingTheInnerExtentNeedsAWorkspace) {
   Product::good(product.run(w_.data(), x_.data(), d_.data(), &split, workspace.data(), workspace.size()));
 }
 
-// What heuristics say of 5 rows under what a program wants.
+// What heuristics say under what a program wants.
 class Heuristics : public Algorithms {
  protected:
   Heuristics() { Product::good(cublasLtMatmulPreferenceCreate(&preference_)); }
@@ -127,8 +127,8 @@ class Heuristics : public Algorithms {
   void want(cublasLtMatmulPreferenceAttributes_t number, Value value) {
     Product::good(cublasLtMatmulPreferenceSetAttribute(preference_, number, &value, sizeof value));
   }
-  std::vector<cublasLtMatmulHeuristicResult_t> ask() {
-    Product product(5, 8, 200);
+  std::vector<cublasLtMatmulHeuristicResult_t> ask(uint64_t rows = 5) {
+    Product product(rows, 8, 200);
     std::vector<cublasLtMatmulHeuristicResult_t> results(8);
     int found = 0;
     Product::good(cublasLtMatmulAlgoGetHeuristic(product.handle, product.description, product.w, product.x, product.d, product.d, preference_, 8,
@@ -173,6 +173,19 @@ TEST_F(Heuristics, OfferWhatTheAddressesAllow) {
   const auto results = ask();
   ASSERT_EQ(results.size(), 2u);
   for (const auto& result : results) EXPECT_LT(get<int32_t>(result, CUBLASLT_ALGO_CONFIG_ID), 2);
+  want<uint32_t>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, 16);
+  EXPECT_EQ(ask().size(), 3u);
+}
+
+TEST_F(Heuristics, OfferForManyRowsWhatDoesNotTakeFew) {
+  want<uint32_t>(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_NONE);
+  const auto results = ask(2048);
+  ASSERT_EQ(results.size(), 5u);
+  Product few(5, 8, 200);
+  cublasLtMatmulHeuristicResult_t answer{};
+  EXPECT_EQ(cublasLtMatmulAlgoCheck(few.handle, few.description, few.w, few.x, few.d, few.d, &results[0].algo, &answer), CUBLAS_STATUS_NOT_SUPPORTED);
+  EXPECT_EQ(few.run(w_.data(), x_.data(), d_.data(), &results[0].algo), CUBLAS_STATUS_NOT_SUPPORTED);
+  Product::good(cublasLtMatmulAlgoCheck(few.handle, few.description, few.w, few.x, few.d, few.d, &results[1].algo, &answer));
 }
 
 TEST_F(Algorithms, ThatLoadWidelyRefuseOtherAddressesAndSteps) {
