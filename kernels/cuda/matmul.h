@@ -75,11 +75,11 @@ inline int64_t padded(int64_t extent, Dtype dtype) {
 
 // Whether a product can read or write it where it lies.
 inline bool lies_well(const Tensor& x) {
-  const bool steps = x.rows() <= 1 || x.row_stride() * size_of(x.dtype()) % kAlignment == 0;
+  const bool steps = x.row_stride() * size_of(x.dtype()) % kAlignment == 0;
   return steps && x.columns() == padded(x.columns(), x.dtype()) && reinterpret_cast<uintptr_t>(x.data()) % kAlignment == 0;
 }
 
-inline Rows rows_of(const Tensor& x) { return {x.data(), x.rows() <= 1 ? x.columns() : x.row_stride()}; }
+inline Rows rows_of(const Tensor& x) { return {x.data(), x.row_stride()}; }
 
 // to [rows, padded columns] of `dtype` = x, rounded; zeros beyond it. x: F32, or `dtype`.
 Rows padded_copy(void* to, Dtype dtype, int64_t rows, const Tensor& x, cudaStream_t stream);

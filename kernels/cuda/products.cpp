@@ -31,20 +31,6 @@ struct Layouts {
   MatrixLayout matrix, rows, result;
 };
 
-template <class Value>
-Value attribute(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t number) {
-  Value value{};
-  size_t written = 0;
-  require(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, number, &value, sizeof value, &written), "cublasLtMatmulAlgoConfigGetAttribute");
-  return value;
-}
-
-// Whether every element is one sum, made in one place.
-bool splits_no_sum(const cublasLtMatmulAlgo_t& algorithm) {
-  return attribute<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1 &&
-         attribute<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == CUBLASLT_REDUCTION_SCHEME_NONE;
-}
-
 Error without_algorithm(const ProductShape& shape) {
   return Error(ExitCode::kFailure, std::string("cuBLASLt has no algorithm that splits no sum for a product of ") + name(shape.dtype) + " with the extents " +
                                        std::to_string(shape.other) + " and " + std::to_string(shape.columns) + "; use another version of it, or the CPU");
@@ -87,7 +73,7 @@ cublasLtMatmulAlgo_t Products::chosen(const ProductShape& shape) const {
           "cublasLtMatmulAlgoGetHeuristic");
   for (size_t i = 0; i < static_cast<size_t>(found); ++i) {
     const auto& [algorithm, workspace, state, waves, reserved] = candidates[i];
-    if (state == CUBLAS_STATUS_SUCCESS && splits_no_sum(algorithm) && takes_any_rows(shape, algorithm)) return algorithm;
+    if (state == CUBLAS_STATUS_SUCCESS && takes_any_rows(shape, algorithm)) return algorithm;
   }
   throw without_algorithm(shape);
 }
