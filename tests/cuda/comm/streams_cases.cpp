@@ -211,10 +211,10 @@ TEST(NcclHang, OfAPeerThatNeverComesIsASentence) {
   if (session()->size() == 1) GTEST_SKIP() << "one rank has no peer to wait for";
   on_every_rank([] {
     Gpu gpu(device_of_rank());
-    const std::unique_ptr<Communicator> comm = make(Way::kNccl, gpu, kSizes, 2);
+    const OnDevice inbox(gpu, kRows);
+    const std::unique_ptr<Communicator> comm = make(Way::kNccl, gpu, kSizes, 4);
     const std::unique_ptr<Communicator> ranks = make_mpi_communicator(session()->world(), {});
     if (comm->rank() > 0) {
-      const OnDevice inbox(gpu, kRows);
       const std::vector<Segment> receive = {{0, 0, kRows}};
       const auto expect_rows = [&] {
         return comm->all_to_all({"dispatch", 3}, comm->outbox(OutboxUse::kExchange, Dtype::kF32, 0, kColumns), {}, inbox.tensor(), receive, {});
@@ -227,7 +227,7 @@ TEST(NcclHang, OfAPeerThatNeverComesIsASentence) {
         EXPECT_EQ(error.code(), ExitCode::kHang);
         sentence = error.what();
       }
-      for (const std::string& part : {"rank " + std::to_string(comm->rank()) + " of ", std::string("2 seconds"), std::string("'dispatch' of layer 3")}) {
+      for (const std::string& part : {"rank " + std::to_string(comm->rank()) + " of ", std::string("4 seconds"), std::string("'dispatch' of layer 3")}) {
         EXPECT_NE(sentence.find(part), std::string::npos) << sentence;
       }
       gpu.finish();  // the device is free again
