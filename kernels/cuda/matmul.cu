@@ -3,41 +3,35 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/pieces.h"
-#include "kernels/cuda/rows_of_warps.h"
+#include "kernels/cuda/quads_of_threads.h"
 
 namespace switchyard::cuda {
 namespace {
 
 struct Padding {
   int64_t rows, columns, stride;  // of what is copied
-  int64_t padded_rows, padded_columns;
 };
 
-// A thread has four neighbours. to [padded_rows, padded_columns], from [rows, columns].
+// to [padded, dense], from [rows, columns].
 template <class To, class From>
-__global__ void pad_rows(To* to, const From* from, Padding p) {
-  const int64_t quads = p.padded_columns / kQuad;
-  for (int64_t i = thread_number(); i < p.padded_rows * quads; i += threads_of_grid()) {
-    const int64_t row = i / quads, column = i % quads * kQuad;
-    const int64_t left = row < p.rows ? p.columns - column : 0;
-    store_quad(to + row * p.padded_columns + column, kQuad, load_quad(from + row * p.stride + column, left));
-  }
+__global__ void pad_rows(To* to, const From* from, Plane padded, Padding p) {
+  for_quads(padded, [&](int64_t row, int64_t column, int64_t left) {
+    const int64_t there = row < p.rows ? p.columns - column : 0;
+    store_quad(to + row * padded.columns + column, left, load_quad(from + row * p.stride + column, there));
+  });
 }
 
 struct WayOut {
-  int64_t rows, columns;
   int64_t result_stride, y_stride, relu_of_stride;
   Drops drops;
   float relu_of_scale;
   bool relu, add;
 };
 
-// A thread has four neighbours, which share a draw. y may be `result`. bias and relu_of may be none.
+// y may be `result`. bias and relu_of may be none.
 template <class Result, class Y, class Gate>
-__global__ void finish_rows(Y* y, const Result* result, const float* bias, const Gate* relu_of, WayOut way) {
-  const int64_t quads = (way.columns + kQuad - 1) / kQuad;
-  for (int64_t i = thread_number(); i < way.rows * quads; i += threads_of_grid()) {
-    const int64_t row = i / quads, column = i % quads * kQuad, left = way.columns - column;
+__global__ void finish_rows(Y* y, const Result* result, const float* bias, const Gate* relu_of, Plane plane, WayOut way) {
+  for_quads(plane, [&](int64_t row, int64_t column, int64_t left) {
     Quad quad = load_quad(result + row * way.result_stride + column, left);
     if (bias != nullptr) add_quad(quad, load_quad(bias + column, left));
     if (way.relu) {
@@ -52,7 +46,7 @@ __global__ void finish_rows(Y* y, const Result* result, const float* bias, const
       for (int j = 0; j < kQuad; ++j) quad.x[j] = gate.x[j] > 0 ? quad.x[j] * way.relu_of_scale : 0;
     }
     store_quad(y + row * way.y_stride + column, left, quad, way.add);
-  }
+  });
 }
 
 void check_product(const Product& p) {
@@ -113,26 +107,28 @@ void multiply_one(const Product& whole, Products& products, Workspace& workspace
 }  // namespace
 
 Rows padded_copy(void* to, Dtype dtype, int64_t rows, const Tensor& x, cudaStream_t stream) {
-  const Padding padding{x.rows(), x.columns(), x.row_stride(), rows, padded(x.columns(), dtype)};
-  const LaunchShape shape{blocks_for(rows * padding.padded_columns / kQuad, kBlock), kBlock, 0, stream};
+  const Plane plane{rows, padded(x.columns(), dtype)};
+  const Padding padding{x.rows(), x.columns(), x.row_stride()};
+  const auto run = [&]<class To, class From>(To, From) {
+    enqueue(&pad_rows<To, From>, threads_for(plane, stream), static_cast<To*>(to), data_of<const From>(x), plane, padding);
+  };
   if (dtype == Dtype::kF32) {
-    enqueue(&pad_rows<float, float>, shape, static_cast<float*>(to), data_of<const float>(x), padding);
+    run(float(), float());
   } else if (x.dtype() == Dtype::kF32) {
-    enqueue(&pad_rows<__nv_bfloat16, float>, shape, static_cast<__nv_bfloat16*>(to), data_of<const float>(x), padding);
+    run(__nv_bfloat16(), float());
   } else {
-    enqueue(&pad_rows<__nv_bfloat16, __nv_bfloat16>, shape, static_cast<__nv_bfloat16*>(to), data_of<const __nv_bfloat16>(x), padding);
+    run(__nv_bfloat16(), __nv_bfloat16());
   }
-  return {to, padding.padded_columns};
+  return {to, plane.columns};
 }
 
 void finish(const Product& p, const Tensor& result, cudaStream_t stream) {
   const Tensor& y = p.y.tensor;
-  const WayOut way{y.rows(), y.columns(), result.row_stride(), y.row_stride(), p.relu_of.row_stride(), drops_of(p.dropout), static_cast<float>(p.relu_of_scale),
-                   p.relu,   p.y.add};
-  const LaunchShape shape{blocks_for(y.rows() * ((y.columns() + kQuad - 1) / kQuad), kBlock), kBlock, 0, stream};
+  const Plane plane{y.rows(), y.columns()};
+  const WayOut way{result.row_stride(), y.row_stride(), p.relu_of.row_stride(), drops_of(p.dropout), static_cast<float>(p.relu_of_scale), p.relu, p.y.add};
   const auto run = [&]<class Result, class Y, class Gate>(Result, Y, Gate) {
-    enqueue(&finish_rows<Result, Y, Gate>, shape, data_of<Y>(y), data_of<const Result>(result), data_of<const float>(p.bias), data_of<const Gate>(p.relu_of),
-            way);
+    enqueue(&finish_rows<Result, Y, Gate>, threads_for(plane, stream), data_of<Y>(y), data_of<const Result>(result), data_of<const float>(p.bias),
+            data_of<const Gate>(p.relu_of), plane, way);
   };
   if (result.dtype() == Dtype::kBF16) return run(__nv_bfloat16(), __nv_bfloat16(), __nv_bfloat16());
   if (y.dtype() == Dtype::kBF16) return run(float(), __nv_bfloat16(), __nv_bfloat16());
