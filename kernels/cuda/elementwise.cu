@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kBlock) add_dropped(T* y, const T* a, const T*
     float factor[kQuad];
     drops.factors(row, column, factor);
     Quad quad = load_quad(b + i, left);
-    for (int k = 0; k < kQuad; ++k) quad.x[k] = __fmul_rn(quad.x[k], factor[k]);
+    for (int k = 0; k < kQuad; ++k) quad.x[k] = factor[k] == 0 ? 0.0f : __fmul_rn(quad.x[k], factor[k]);
     if (a != nullptr) {
       const Quad other = load_quad(a + i, left);
       for (int k = 0; k < kQuad; ++k) quad.x[k] = __fadd_rn(other.x[k], quad.x[k]);

@@ -1,5 +1,5 @@
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/support.h"
+#include "kernels/cuda/rows_of_warps.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -20,7 +20,7 @@ void CudaBackend::zero(Out y) {
     return;
   }
   const int64_t halves_of_element = size_of(t.dtype()) / 2, halves = t.columns() * halves_of_element;
-  enqueue(&zero_rows, {blocks_for(t.rows() * halves, kBlock), kBlock, 0, stream()}, data_of<unsigned short>(t), t.rows(), halves,
+  enqueue(&zero_rows, {blocks_for_items(t.rows() * halves), kBlock, 0, stream()}, data_of<unsigned short>(t), t.rows(), halves,
           t.row_stride() * halves_of_element);
 }
 

@@ -134,7 +134,7 @@ void CudaBackend::quantise(Out payload, Out norms, const Tensor& x, PayloadForma
   if (x.rows() == 0) return;
   with_payload(x.dtype(), format, [&](auto type, auto constant) {
     using T = decltype(type);
-    enqueue(&quantise_rows<decltype(constant)::value, T>, {blocks_for(x.rows(), kWarps), kBlock, 0, stream()}, data_of<int32_t>(payload.tensor),
+    enqueue(&quantise_rows<decltype(constant)::value, T>, {blocks_for_rows(x.rows()), kBlock, 0, stream()}, data_of<int32_t>(payload.tensor),
             data_of<float>(norms.tensor), data_of<T>(x), x.rows(), x.columns());
   });
 }
@@ -145,11 +145,11 @@ void CudaBackend::dequantise(Out y, Out norms, const Tensor& payload, PayloadFor
   if (to.rows() == 0) return;
   with_payload(to.dtype(), format, [&](auto type, auto constant) {
     using T = decltype(type);
-    enqueue(&dequantise_elements<decltype(constant)::value, T>, {blocks_for(to.elements(), kBlock), kBlock, 0, stream()}, data_of<T>(to),
+    enqueue(&dequantise_elements<decltype(constant)::value, T>, {blocks_for_items(to.elements()), kBlock, 0, stream()}, data_of<T>(to),
             data_of<int32_t>(payload), to.rows(), to.columns());
   });
   if (!norms.tensor.exists()) return;
-  enqueue(&copy_norms, {blocks_for(2 * to.rows(), kBlock), kBlock, 0, stream()}, data_of<float>(norms.tensor), data_of<int32_t>(payload), to.rows(),
+  enqueue(&copy_norms, {blocks_for_items(2 * to.rows()), kBlock, 0, stream()}, data_of<float>(norms.tensor), data_of<int32_t>(payload), to.rows(),
           to.columns());
 }
 

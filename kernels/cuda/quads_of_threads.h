@@ -15,7 +15,7 @@ struct Plane {
 
 inline Plane plane_of(const Tensor& x, bool drawn) { return drawn ? Plane{x.rows(), x.columns()} : Plane{1, x.elements()}; }
 
-inline LaunchShape threads_for(const Plane& plane, cudaStream_t stream) { return {blocks_for(plane.quads(), kBlock), kBlock, 0, stream}; }
+inline LaunchShape threads_for(const Plane& plane, cudaStream_t stream) { return {blocks_for_items(plane.quads()), kBlock, 0, stream}; }
 
 // Calls visit(row, column, left) for each of this thread's quads: the first column, and how many there are from there on.
 template <class Visit>

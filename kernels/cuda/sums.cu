@@ -8,7 +8,7 @@
 namespace switchyard::cuda {
 namespace {
 
-constexpr int64_t kPiece = 8 * kBlock * kQuad;  // elements that a block adds
+constexpr int64_t kPiece = 4 * kBlock * kQuad;  // elements that a block adds
 constexpr int64_t kTileRows = 256;              // rows that a block adds, column by column
 
 struct WarpTotals {
@@ -105,7 +105,7 @@ void CudaBackend::add_totals(const Target& total, const Tensor& x, bool squares)
   if (n > 0) {
     with_float(x.dtype(), [&](auto type) {
       using T = decltype(type);
-      enqueue(&sum_pieces<T>, {blocks_for(pieces, 1), kBlock, 0, stream()}, parts, data_of<T>(x), n, squares);
+      enqueue(&sum_pieces<T>, {blocks_for(pieces, 2), kBlock, 0, stream()}, parts, data_of<T>(x), n, squares);
     });
   }
   enqueue(&sum_parts, {1, kBlock, 0, stream()}, data_of<double>(total.tensor), parts, pieces, total.add);
@@ -125,10 +125,10 @@ void CudaBackend::sum_rows(Target y, const Tensor& x) {
     using T = decltype(type);
     if (x.elements() == 0) return;
     const int64_t chunks = (columns + kWarpColumns - 1) / kWarpColumns;
-    enqueue(&sum_tiles<T>, {blocks_for(tiles * chunks, 1), kBlock, 0, stream()}, parts, data_of<T>(x), rows, columns);
+    enqueue(&sum_tiles<T>, {blocks_for(tiles * chunks, 2), kBlock, 0, stream()}, parts, data_of<T>(x), rows, columns);
   });
   if (columns == 0) return;
-  enqueue(&sum_tiles_of_columns, {blocks_for(columns, kBlock), kBlock, 0, stream()}, data_of<float>(y.tensor), parts, tiles, columns, y.add);
+  enqueue(&sum_tiles_of_columns, {blocks_for_items(columns), kBlock, 0, stream()}, data_of<float>(y.tensor), parts, tiles, columns, y.add);
 }
 
 }  // namespace switchyard::cuda

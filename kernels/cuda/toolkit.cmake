@@ -33,7 +33,8 @@ else()
   target_link_libraries(switchyard_cuda_toolkit INTERFACE switchyard_cuda_emulation)
   add_library(switchyard_cuda_testing ALIAS switchyard_cuda_toolkit)
 
-  function(switchyard_cuda_sources)  # CMake adds -x c++ by itself
-    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
+  # CMake adds -x c++ by itself. What a kernel rounds by itself, by __fmul_rn and its like, is not fused.
+  function(switchyard_cuda_sources)
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-ffp-contract=off")
   endfunction()
 endif()

@@ -1,6 +1,6 @@
 // The updates by the CPU's operations, each rounded by itself: equal gradients give weights of equal bits.
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/support.h"
+#include "kernels/cuda/rows_of_warps.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -63,7 +63,7 @@ void CudaBackend::adamw(Tensor master, Tensor m, Tensor v, const Tensor& gradien
   s.epsilon = static_cast<float>(o.epsilon);
   s.rate = static_cast<float>(o.learning_rate);
   s.decay = static_cast<float>(o.learning_rate * o.decay);
-  enqueue(&adamw_elements, {blocks_for(n, kBlock), kBlock, 0, stream()}, data_of<float>(master), data_of<float>(m), data_of<float>(v), data_of<float>(gradient),
+  enqueue(&adamw_elements, {blocks_for_items(n), kBlock, 0, stream()}, data_of<float>(master), data_of<float>(m), data_of<float>(v), data_of<float>(gradient),
           n, s);
 }
 
@@ -76,7 +76,7 @@ void CudaBackend::sgd(Tensor master, Tensor momentum, const Tensor& gradient, co
   if (n == 0) return;
   const SgdScalars s{static_cast<float>(o.gradient_scale), static_cast<float>(o.momentum), static_cast<float>(o.learning_rate),
                      static_cast<float>(o.learning_rate * o.decay)};
-  enqueue(&sgd_elements, {blocks_for(n, kBlock), kBlock, 0, stream()}, data_of<float>(master), data_of<float>(momentum), data_of<float>(gradient), n, s);
+  enqueue(&sgd_elements, {blocks_for_items(n), kBlock, 0, stream()}, data_of<float>(master), data_of<float>(momentum), data_of<float>(gradient), n, s);
 }
 
 }  // namespace switchyard::cuda

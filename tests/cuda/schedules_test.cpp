@@ -15,7 +15,7 @@ namespace switchyard::cuda {
 namespace {
 
 // Rows and columns beyond a warp and, where a block's threads share a row's columns, beyond a block.
-const Extents kOdd{66, 45, 33, 3, 301, 17, 3001, {72, 130}};
+const Extents kOdd{66, 45, 33, 3, 301, 17, 10001, {72, 130}};
 
 // All bytes of all results, with their names in front.
 std::vector<std::string> bytes_of(const EveryOperation& operations) {
