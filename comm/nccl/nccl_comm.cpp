@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <exception>
 #include <thread>
 
@@ -67,15 +66,14 @@ void NcclComm::end(Call call) {
 }
 
 std::optional<Error> NcclComm::settle(Call call) const {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point start = Clock::now();
+  Patience patience;
   while (true) {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm_.get(), &state);
     if (asked != ncclSuccess) state = asked;
     if (state == ncclSuccess) return std::nullopt;
     if (std::optional<Error> error = failure(state, call)) return error;
-    if (std::optional<Error> error = hang(std::chrono::duration<double>(Clock::now() - start).count(), call)) return error;
+    if (std::optional<Error> error = hang(patience.seconds(), call)) return error;
     std::this_thread::yield();
   }
 }

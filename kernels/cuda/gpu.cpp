@@ -1,6 +1,5 @@
 #include "kernels/cuda/gpu.h"
 
-#include <chrono>
 #include <string>
 #include <thread>
 
@@ -28,12 +27,11 @@ bool Mark::reached() const {
 }
 
 void Gpu::finish(cudaStream_t stream) {
-  using Clock = std::chrono::steady_clock;
   if (watches_.empty()) return require(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   end_.record(stream);
-  const Clock::time_point start = Clock::now();
+  Patience patience;
   while (!end_.reached()) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double seconds = patience.seconds();
     for (Watch* watch : watches_) {
       if (const std::optional<Error> error = watch->look(seconds)) {
         abandon();

@@ -6,6 +6,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <chrono>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -68,6 +70,24 @@ class PinnedMemory final : public Memory {
   Device device() const override { return Device::kHost; }
   void* take(int64_t bytes) override;
   void give_back(void* data, int64_t bytes) noexcept override;
+};
+
+// How long the host has waited since this was made, asked all the while. Time in which the process was stopped does not count.
+class Patience {
+ public:
+  double seconds() {
+    const Clock::time_point now = Clock::now();
+    waited_ += std::min<Clock::duration>(now - last_, kLongest);
+    last_ = now;
+    return std::chrono::duration<double>(waited_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kLongest{1};  // from one question to the next, while the process runs
+
+  Clock::time_point last_ = Clock::now();
+  Clock::duration waited_{};
 };
 
 // Looks after the device while the host waits for it: work in its streams may wait for other ranks, which may never come.
