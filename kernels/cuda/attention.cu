@@ -158,7 +158,7 @@ void CudaBackend::attention_forward(Out o, Out log_sum_exp, const AttentionInput
     zero(log_sum_exp);
     return;
   }
-  const dim3 grid = attention::blocks_of((s.queries + attention::kTile - 1) / attention::kTile * s.batch * s.heads);
+  const dim3 grid = attention::blocks_of(attention::tiles_of(s.queries) * s.batch * s.heads);
   with_activation(inputs.q.dtype(), [&]<class T>(T) {
     attention::with_groups(s.width, [&]<int kGroups>(std::integral_constant<int, kGroups>) {
       enqueue(&attention::forward<T, kGroups>, {grid, kBlock, 0, stream()}, data_of<T>(o.tensor), data_of<float>(log_sum_exp.tensor),

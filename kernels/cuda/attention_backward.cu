@@ -127,7 +127,7 @@ template <class T>
 __global__ void __launch_bounds__(kBlock) bias_gradient(float* dbias, const T* q, const T* k, const T* v, const T* d_o, const int32_t* mask, const float* bias,
                                                         const float* log_sum_exp, const float* center, Extents s, bool add) {
   auto& shared = shared_storage<GradientStorage<1>>();
-  const int64_t query_tiles = (s.queries + kTile - 1) / kTile, key_tiles = (s.keys + kTile - 1) / kTile;
+  const int64_t query_tiles = tiles_of(s.queries), key_tiles = tiles_of(s.keys);
   const int64_t h = blockIdx.x / (query_tiles * key_tiles);
   const int64_t first_query = blockIdx.x / key_tiles % query_tiles * kTile, first_key = blockIdx.x % key_tiles * kTile;
   Patch sums = {};
@@ -151,8 +151,6 @@ __global__ void __launch_bounds__(kBlock) bias_gradient(float* dbias, const T* q
     }
   }
 }
-
-int64_t tiles_of(int64_t rows) { return (rows + kTile - 1) / kTile; }
 
 struct BackwardJob {
   const AttentionInputs& in;
@@ -205,7 +203,7 @@ void CudaBackend::attention_backward(Out dq, Out dk, Out dv, Target dbias, const
   float* center = static_cast<float*>(workspace_.at_least(rows * static_cast<int64_t>(sizeof(float))));
   const attention::BackwardJob job{inputs, s, d_o, log_sum_exp, center, stream()};
   with_activation(dtype, [&]<class T>(T) {
-    enqueue(&attention::centers<T>, {blocks_for(rows * attention::kLanesOfRow, kBlock), kBlock, 0, stream()}, center, data_of<const T>(d_o),
+    enqueue(&attention::centers<T>, {blocks_for(rows * attention::kLanesOfRow, 2 * kBlock), kBlock, 0, stream()}, center, data_of<const T>(d_o),
             data_of<const T>(o), s);
     attention::with_groups(s.width, [&]<int kGroups>(std::integral_constant<int, kGroups>) {
       attention::enqueue_gradient<T, kGroups, attention::Result::kDq>(job, dq.tensor);

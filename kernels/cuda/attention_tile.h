@@ -34,6 +34,8 @@ Extents extents_of(const AttentionInputs& in, const AttentionShape& shape);
 
 inline void check_stride(const Tensor& x) { check(x.row_stride() <= kLongestStride, "attention: the device has no rows of more than 2^24 elements"); }
 
+__host__ __device__ inline int64_t tiles_of(int64_t rows) { return (rows + kTile - 1) / kTile; }
+
 // A block for each.
 inline dim3 blocks_of(int64_t tiles) {
   check(tiles <= std::numeric_limits<int>::max(), "attention: more tiles than a grid has blocks");
@@ -82,9 +84,9 @@ struct Place {
 };
 // This block's, of tiles that divide `rows` rows. With causal attention the last queries have most to do: they begin.
 __device__ inline Place place_of(const Extents& s, int64_t rows, bool last_first) {
-  const int64_t heads = s.batch * s.heads, tiles = (rows + kTile - 1) / kTile;
+  const int64_t heads = s.batch * s.heads;
   const int64_t tile = blockIdx.x / heads, head = blockIdx.x % heads;
-  return {head / s.heads, head % s.heads, (last_first ? tiles - 1 - tile : tile) * kTile};
+  return {head / s.heads, head % s.heads, (last_first ? tiles_of(rows) - 1 - tile : tile) * kTile};
 }
 
 // Rows of one head of one sequence.
@@ -183,7 +185,7 @@ __device__ void load_transposed(Line* to, const TileRows<const T>& from, int fir
   }
 }
 
-// Nobody reads `shared` when it begins, nor when it ends.
+// patch += rows * columns^T. Nobody reads `shared` when it begins, nor when it ends.
 template <class T>
 __device__ void add_products(Patch& patch, Operands& shared, const TileRows<const T>& rows, const TileRows<const T>& columns, int width) {
   for (int first = 0; first < width; first += kSlice) {
@@ -225,7 +227,7 @@ __device__ void load_values(Values<kGroups>& to, const TileRows<const T>& from, 
   for (int turn = 0; turn < kTurns; ++turn) to.rows[turn * kRows + row][column / kPatch].x[column % kPatch] = staged[turn];
 }
 
-// Nobody reads `shared` when it begins, nor when it ends; `weights` is complete after the next barrier.
+// sums += weights^T * rows. Nobody reads `shared` when it begins, nor when it ends; `weights` is complete after the next barrier.
 template <int kGroups, class T>
 __device__ void add_weighted(Sums<kGroups>& sums, Values<kGroups>& shared, const Weights& weights, const TileRows<const T>& rows, int width) {
   constexpr int kDepth = Values<kGroups>::kDepth;
