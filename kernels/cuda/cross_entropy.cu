@@ -27,14 +27,19 @@ struct PeaksOfWarps {
   Peak peak[kWarps];
 };
 
+// for_quads_of_row where a block has the row.
+template <class Visit>
+__device__ void for_quads_of_block(int64_t width, Visit visit) {
+  for (int64_t c = static_cast<int64_t>(threadIdx.x) * kQuad; c < width; c += static_cast<int64_t>(blockDim.x) * kQuad) visit(c, width - c);
+}
+
 template <class T>
 __device__ Peak peak_of_thread(const T* row, int64_t width) {
-  const int64_t first = static_cast<int64_t>(threadIdx.x) * kQuad, step = static_cast<int64_t>(blockDim.x) * kQuad;
-  Peak peak{-FLT_MAX, first < width ? static_cast<int>(first) : INT_MAX, 0};
-  for (int64_t c = first; c < width; c += step) {
-    const Quad quad = load_quad(row + c, width - c);
-    for (int i = 0; i < kQuad; ++i) {
-      if (c + i >= width) continue;
+  const int64_t first = static_cast<int64_t>(threadIdx.x) * kQuad;
+  Peak peak{-FLT_MAX, static_cast<int>(first), 0};
+  for_quads_of_block(width, [&](int64_t c, int64_t left) {
+    const Quad quad = load_quad(row + c, left);
+    for (int i = 0; i < kQuad && i < left; ++i) {
       if (quad.x[i] > peak.largest) {
         peak.sum *= expf(peak.largest - quad.x[i]);
         peak.largest = quad.x[i];
@@ -42,7 +47,7 @@ __device__ Peak peak_of_thread(const T* row, int64_t width) {
       }
       peak.sum += expf(quad.x[i] - peak.largest);
     }
-  }
+  });
   return peak;
 }
 
@@ -81,18 +86,16 @@ __device__ Peak peak_of_block(const Peak& own) {
 // row = factor * exp(row - total) - (scale at the target)
 template <class T>
 __device__ void write_gradient(T* row, int64_t target, float total, float factor, const LossShape& s) {
-  for (int64_t c = static_cast<int64_t>(threadIdx.x) * kQuad; c < s.width; c += static_cast<int64_t>(blockDim.x) * kQuad) {
-    Quad quad = load_quad(row + c, s.width - c);
+  for_quads_of_block(s.width, [&](int64_t c, int64_t left) {
+    Quad quad = load_quad(row + c, left);
     for (int i = 0; i < kQuad; ++i) quad.x[i] = factor * expf(quad.x[i] - total) - (c + i == target ? s.scale : 0.0f);
-    store_quad(row + c, s.width - c, quad);
-  }
+    store_quad(row + c, left, quad);
+  });
 }
 
 template <class T>
 __device__ void write_zeros(T* row, int64_t width) {
-  for (int64_t c = static_cast<int64_t>(threadIdx.x) * kQuad; c < width; c += static_cast<int64_t>(blockDim.x) * kQuad) {
-    store_quad(row + c, width - c, Quad{});
-  }
+  for_quads_of_block(width, [&](int64_t c, int64_t left) { store_quad(row + c, left, Quad{}); });
 }
 
 // Columns belong to threads, so that a thread overwrites only what it has read itself; thread 0 reads the target's logit before
@@ -124,10 +127,10 @@ void CudaBackend::cross_entropy(Tensor logits, Out loss, Out correct, const Tens
   check_vector(correct.tensor, Dtype::kI32, n, "cross_entropy: expected correct [n] I32");
   check_vector(targets, Dtype::kI32, n, "cross_entropy: expected targets [n] I32");
   const LossShape shape{n, vocabulary, static_cast<float>(options.scale), static_cast<float>(options.z), options.gradient};
-  const int64_t warps = std::min<int64_t>(kWarps, (vocabulary + kWarpColumns - 1) / kWarpColumns);  // by the width alone
+  const int64_t warps = std::min<int64_t>(kWarps, divide_up(vocabulary, kWarpColumns));  // by the width alone
   with_activation(logits.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&take_losses<T>, {blocks_for(n, 2), static_cast<unsigned>(warps * kWarp), 0, stream()}, data_of<T>(logits), data_of<float>(loss.tensor),
+    enqueue(&take_losses<T>, {blocks_for_jobs(n), static_cast<unsigned>(warps * kWarp), 0, stream()}, data_of<T>(logits), data_of<float>(loss.tensor),
             data_of<int32_t>(correct.tensor), data_of<int32_t>(targets), shape);
   });
 }

@@ -20,11 +20,11 @@ __global__ void __launch_bounds__(kBlock) embed_rows(T* x, const T* table, const
   for (int64_t t = warp_number(); t < s.tokens; t += warps_of_grid()) {
     const T* from = table + tokens[t] * s.width;
     const T* position = positions == nullptr ? nullptr : positions + (s.first_position + t % s.sequence) * s.width;
-    for (int64_t c = first_column(); c < s.width; c += kWarpColumns) {
-      Quad quad = load_quad(from + c, s.width - c);
-      if (position != nullptr) add_quad(quad, load_quad(position + c, s.width - c));
-      store_quad(x + t * s.width + c, s.width - c, quad);
-    }
+    for_quads_of_row(s.width, [&](int64_t c, int64_t left) {
+      Quad quad = load_quad(from + c, left);
+      if (position != nullptr) add_quad(quad, load_quad(position + c, left));
+      store_quad(x + t * s.width + c, left, quad);
+    });
   }
 }
 
@@ -66,7 +66,7 @@ struct TokensOfRow {
 struct TokensAtPosition {
   int64_t tokens, sequence;
   __device__ int64_t begin(int64_t) const { return 0; }
-  __device__ int64_t end(int64_t row) const { return row < sequence && row < tokens ? (tokens - row + sequence - 1) / sequence : 0; }
+  __device__ int64_t end(int64_t row) const { return row < sequence && row < tokens ? divide_up(tokens - row, sequence) : 0; }
   __device__ int64_t token(int64_t row, int64_t i) const { return row + i * sequence; }
 };
 
@@ -78,8 +78,8 @@ struct SumShape {
 // Of part `part` of the parts into which the list of a row is cut.
 template <class T, class Lists>
 __device__ Quad sum_of_list(const T* dx, const Lists& lists, int64_t row, int64_t column, int64_t width, int part, int parts) {
-  const int64_t begin = lists.begin(row), end = lists.end(row), share = (end - begin + parts - 1) / parts;
-  const int64_t first = begin + part * share, last = first + share < end ? first + share : end;
+  const int64_t begin = lists.begin(row), end = lists.end(row), share = divide_up(end - begin, parts);
+  const int64_t first = begin + part * share, last = min(first + share, end);
   Quad total{};
   for (int64_t i = first; i < last; ++i) add_quad(total, load_quad(dx + lists.token(row, i) * width + column, width - column));
   return total;
@@ -92,9 +92,8 @@ __device__ void sum_lists(float* to, const T* dx, const Lists& lists, const SumS
   for (int64_t base = static_cast<int64_t>(blockIdx.x) * kWarps; base < s.rows; base += static_cast<int64_t>(gridDim.x) * kWarps) {
     const int64_t own = base + warp, length = own < s.rows ? lists.end(own) - lists.begin(own) : 0;
     if (own < s.rows && length <= kShortList && !(s.add && length == 0)) {
-      for (int64_t c = first_column(); c < s.width; c += kWarpColumns) {
-        store_quad(to + own * s.width + c, s.width - c, sum_of_list(dx, lists, own, c, s.width, 0, 1), s.add);
-      }
+      for_quads_of_row(s.width,
+                       [&](int64_t c, int64_t left) { store_quad(to + own * s.width + c, left, sum_of_list(dx, lists, own, c, s.width, 0, 1), s.add); });
     }
     for (int64_t row = base; row < base + kWarps && row < s.rows; ++row) {
       if (lists.end(row) - lists.begin(row) <= kShortList) continue;
@@ -128,9 +127,9 @@ Sorted sort_by_row(Workspace& workspace, cudaStream_t stream, const int32_t* tok
   Pieces pieces;
   const int64_t largest = std::max<int64_t>(rows - 1, 0), keys = std::min(largest + 1, kDigits);
   const Placing placing(tiling_of(n, n), keys, n, pieces);
+  const auto first = pieces.take<int32_t>(rows + 1);
   const Piece<int32_t> orders[] = {pieces.take<int32_t>(n), pieces.take<int32_t>(n)};
   const auto row = pieces.take<int32_t>(n), digit = pieces.take<int32_t>(n), by_digit = pieces.take<int32_t>(n), kept = pieces.take<int32_t>(keys);
-  const auto first = pieces.take<int32_t>(rows + 1);
   void* memory = workspace.at_least(pieces.bytes());
   const int32_t* earlier = nullptr;
   const auto arrange = [&](int pass) {
@@ -179,7 +178,7 @@ void CudaBackend::embed_backward(Target dtable, Target dpositions, const Tensor&
     check(places >= std::min(sequence, n), "embed_backward: fewer positions than the sequence needs");
   }
   const Sorted sorted = sort_by_row(workspace_, stream(), data_of<int32_t>(tokens), n, rows);
-  enqueue(&find_rows, {blocks_for_items(rows + 1), kBlock, 0, stream()}, sorted.first, sorted.row, n, rows);
+  enqueue(&find_rows, {blocks_for_items(rows), kBlock, 0, stream()}, sorted.first, sorted.row, n, rows);
   with_activation(dx.dtype(), [&](auto type) {
     using T = decltype(type);
     enqueue(&sum_tokens_of_rows<T>, {blocks_for_rows(rows), kBlock, 0, stream()}, data_of<float>(dtable.tensor), data_of<T>(dx), sorted.first, sorted.order,

@@ -15,20 +15,20 @@ struct NormShape {
   float epsilon;
   bool centered, has_bias, add;
 
-  __host__ __device__ int64_t tiles() const { return (rows + kTileRows - 1) / kTileRows; }
+  __host__ __device__ int64_t tiles() const { return divide_up(rows, kTileRows); }
 };
 
 // Of (x - center)^power over the row; every lane has it.
 template <int power, class T>
 __device__ float mean_of_row(const T* row, int64_t width, float center) {
   float total = 0;
-  for (int64_t c = first_column(); c < width; c += kWarpColumns) {
-    const Quad quad = load_quad(row + c, width - c);
+  for_quads_of_row(width, [&](int64_t c, int64_t left) {
+    const Quad quad = load_quad(row + c, left);
     for (int i = 0; i < kQuad; ++i) {
-      const float x = i < width - c ? quad.x[i] - center : 0;
+      const float x = i < left ? quad.x[i] - center : 0;
       total += power == 1 ? x : x * x;
     }
-  }
+  });
   return warp_sum(total) / static_cast<float>(width);
 }
 
@@ -38,14 +38,13 @@ __global__ void __launch_bounds__(kBlock) normalise(T* y, float* statistics, con
     const T* row = x + r * s.width;
     const float mean = s.centered ? mean_of_row<1>(row, s.width, 0) : 0;
     const float rstd = 1.0f / sqrtf(mean_of_row<2>(row, s.width, mean) + s.epsilon);
-    for (int64_t c = first_column(); c < s.width; c += kWarpColumns) {
-      const int64_t left = s.width - c;
+    for_quads_of_row(s.width, [&](int64_t c, int64_t left) {
       const Quad scales = load_quad(scale + c, left);
       Quad quad = load_quad(row + c, left);
       for (int i = 0; i < kQuad; ++i) quad.x[i] = (quad.x[i] - mean) * rstd * scales.x[i];
       if (s.has_bias) add_quad(quad, load_quad(bias + c, left));
       store_quad(y + r * s.width + c, left, quad);
-    }
+    });
     if (lane_number() == 0) {
       statistics[2 * r] = mean;
       statistics[2 * r + 1] = rstd;
@@ -59,8 +58,7 @@ __global__ void __launch_bounds__(kBlock) differentiate_rows(T* dx, const T* dy,
   for (int64_t r = warp_number(); r < s.rows; r += warps_of_grid()) {
     const float mean = statistics[2 * r], rstd = statistics[2 * r + 1];
     const int64_t begin = r * s.width;
-    const auto load = [&](int64_t c, Quad& g, Quad& h) {
-      const int64_t left = s.width - c;
+    const auto load = [&](int64_t c, int64_t left, Quad& g, Quad& h) {
       const Quad scales = load_quad(scale + c, left);
       g = load_quad(dy + begin + c, left);
       h = load_quad(x + begin + c, left);
@@ -71,20 +69,20 @@ __global__ void __launch_bounds__(kBlock) differentiate_rows(T* dx, const T* dy,
     };
     float mean_g = 0, mean_gh = 0;
     Quad g, h;
-    for (int64_t c = first_column(); c < s.width; c += kWarpColumns) {
-      load(c, g, h);
+    for_quads_of_row(s.width, [&](int64_t c, int64_t left) {
+      load(c, left, g, h);
       for (int i = 0; i < kQuad; ++i) {
         mean_g += g.x[i];
         mean_gh += g.x[i] * h.x[i];
       }
-    }
+    });
     mean_g = s.centered ? warp_sum(mean_g) / static_cast<float>(s.width) : 0;
     mean_gh = warp_sum(mean_gh) / static_cast<float>(s.width);
-    for (int64_t c = first_column(); c < s.width; c += kWarpColumns) {
-      load(c, g, h);
+    for_quads_of_row(s.width, [&](int64_t c, int64_t left) {
+      load(c, left, g, h);
       for (int i = 0; i < kQuad; ++i) g.x[i] = rstd * (g.x[i] - mean_g - h.x[i] * mean_gh);
-      store_quad(dx + begin + c, s.width - c, g, s.add);
-    }
+      store_quad(dx + begin + c, left, g, s.add);
+    });
   }
 }
 
@@ -92,10 +90,10 @@ __global__ void __launch_bounds__(kBlock) differentiate_rows(T* dx, const T* dy,
 // dscale and of dbias.
 template <class T>
 __global__ void __launch_bounds__(kBlock) sum_tiles(float* parts, const T* dy, const T* x, const float* statistics, NormShape s) {
-  const int64_t chunks = (s.width + kWarpColumns - 1) / kWarpColumns;
+  const int64_t chunks = divide_up(s.width, kWarpColumns);
   for (int64_t job = blockIdx.x; job < s.tiles() * chunks; job += gridDim.x) {
     const int64_t tile = job / chunks, c = job % chunks * kWarpColumns + first_column(), left = s.width - c;
-    const int64_t end = (tile + 1) * kTileRows < s.rows ? (tile + 1) * kTileRows : s.rows;
+    const int64_t end = min((tile + 1) * kTileRows, s.rows);
     Quad dscale{}, dbias{};
     for (int64_t r = tile * kTileRows + warp_of_block(); r < end; r += kWarps) {
       const float mean = statistics[2 * r], rstd = statistics[2 * r + 1];
@@ -155,15 +153,15 @@ void CudaBackend::norm_backward(Target dx, Target dscale, Target dbias, const Te
   check_vector(dscale.tensor, Dtype::kF32, width, "norm_backward: expected dscale [D], exact");
   if (has_bias) check_vector(dbias.tensor, Dtype::kF32, width, "norm_backward: expected dbias [D], exact");
   const NormShape shape = shape_of(x, norm, has_bias, dx.add);
-  const int64_t chunks = (width + kWarpColumns - 1) / kWarpColumns, tiles = shape.tiles();
+  const int64_t chunks = divide_up(width, kWarpColumns), tiles = shape.tiles();
   auto* parts = static_cast<float*>(workspace_.at_least(2 * tiles * width * static_cast<int64_t>(sizeof(float))));
   with_activation(x.dtype(), [&](auto type) {
     using T = decltype(type);
-    enqueue(&sum_tiles<T>, {blocks_for(tiles * chunks, 2), kBlock, 0, stream()}, parts, data_of<T>(dy), data_of<T>(x), data_of<float>(statistics), shape);
+    enqueue(&sum_tiles<T>, {blocks_for_jobs(tiles * chunks), kBlock, 0, stream()}, parts, data_of<T>(dy), data_of<T>(x), data_of<float>(statistics), shape);
     enqueue(&differentiate_rows<T>, {blocks_for_rows(n), kBlock, 0, stream()}, data_of<T>(dx.tensor), data_of<T>(dy), data_of<T>(x), data_of<float>(statistics),
             data_of<float>(scale), shape);
   });
-  const LaunchShape columns{blocks_for(chunks, 2), kBlock, 0, stream()};
+  const LaunchShape columns{blocks_for_jobs(chunks), kBlock, 0, stream()};
   enqueue(&sum_parts, columns, data_of<float>(dscale.tensor), parts, tiles, width, dscale.add);
   if (has_bias) enqueue(&sum_parts, columns, data_of<float>(dbias.tensor), parts + tiles * width, tiles, width, dbias.add);
 }

@@ -7,7 +7,7 @@ namespace switchyard::cuda {
 
 template <class T>
 struct Piece {
-  int64_t offset = 0;  // bytes
+  int64_t offset;  // bytes
   T* in(void* memory) const { return reinterpret_cast<T*>(static_cast<char*>(memory) + offset); }
 };
 

@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kBlock) count_keys(int32_t* count, const int32
 // Of lanes lane - reach .. lane.
 __device__ int sum_of_lanes_before(int own, int reach) {
   int sum = own;
-  for (int distance = 1; distance < kWarp; distance *= 2) {
+  for (int distance = 1; distance != kWarp; distance *= 2) {
     const int lower = __shfl_up_sync(kFullMask, sum, static_cast<unsigned>(distance));
     if (distance <= reach) sum += lower;
   }
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kBlock)
       const bool exists = tile < tiling.tiles, ends_group = exists && in_group == tiling.tiles_of_group - 1;
       const int own = exists ? count[key * tiling.tiles + tile] : 0;
       const int carried = lane == 0 && in_group != 0 ? open : 0;
-      const int sum = sum_of_lanes_before(own + carried, in_group < lane ? static_cast<int>(in_group) : lane);
+      const int sum = sum_of_lanes_before(own + carried, static_cast<int>(min(in_group, static_cast<int64_t>(lane))));
       const int keeps = ends_group ? min(sum, capacity) : 0;
       const int kept_sum = sum_of_lanes_before(keeps, lane);
       const int before = sum - own;  // in earlier tiles of the group
@@ -57,7 +57,7 @@ struct SumsOfThreads {
 __global__ void __launch_bounds__(kBlock) start_keys(int32_t* first, const int32_t* kept, int64_t keys) {
   SumsOfThreads& sums = shared_storage<SumsOfThreads>();
   const int thread = static_cast<int>(threadIdx.x);
-  const int64_t share = (keys + kBlock - 1) / kBlock, begin = thread * share, end = begin + share < keys ? begin + share : keys;
+  const int64_t share = divide_up(keys, kBlock), begin = thread * share, end = min(begin + share, keys);
   int own = 0;
   for (int64_t key = begin; key < end; ++key) own += kept[key];
   sums.x[thread] = own;
@@ -99,12 +99,8 @@ void fill_bytes(void* data, int value, int64_t bytes, cudaStream_t stream) {
 }  // namespace
 
 Tiling tiling_of(int64_t items, int64_t group_items) {
-  Tiling tiling;
-  tiling.items = items;
-  tiling.group_items = std::clamp<int64_t>(group_items, 1, std::max<int64_t>(1, items));
-  tiling.tiles_of_group = (tiling.group_items + kTile - 1) / kTile;
-  tiling.tiles = (items + tiling.group_items - 1) / tiling.group_items * tiling.tiles_of_group;
-  return tiling;
+  const int64_t of_group = std::clamp<int64_t>(group_items, 1, std::max<int64_t>(1, items)), tiles = divide_up(of_group, kTile);
+  return {items, of_group, tiles, divide_up(items, of_group) * tiles};
 }
 
 Placing::Placing(const Tiling& tiling, int64_t keys, int64_t capacity, Pieces& pieces)

@@ -12,17 +12,16 @@ inline constexpr int64_t kTile = 256;  // items that are counted together
 
 // Items 0 .. items - 1 lie in groups, of which the last may be shorter; a tile lies within one group.
 struct Tiling {
-  int64_t items = 0;
-  int64_t group_items = 1;     // at most max(1, items)
-  int64_t tiles_of_group = 1;  // some of the last group may be empty
-  int64_t tiles = 0;           // of all groups
+  int64_t items;
+  int64_t group_items;     // at most max(1, items)
+  int64_t tiles_of_group;  // some of the last group may be empty
+  int64_t tiles;           // of all groups
 
   __device__ int64_t first_item(int64_t tile) const { return tile / tiles_of_group * group_items + tile % tiles_of_group * kTile; }
   // Not above first_item for an empty tile.
   __device__ int64_t end_item(int64_t tile) const {
-    const int64_t end_of_group = (tile / tiles_of_group + 1) * group_items, end = first_item(tile) + kTile;
-    const int64_t last = end_of_group < items ? end_of_group : items;
-    return end < last ? end : last;
+    const int64_t end_of_group = (tile / tiles_of_group + 1) * group_items;
+    return min(first_item(tile) + kTile, min(end_of_group, items));
   }
   __device__ int64_t tile_of(int64_t item) const {
     const int64_t group = item / group_items;

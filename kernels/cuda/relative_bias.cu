@@ -12,7 +12,7 @@ struct BiasShape {
   int64_t heads, queries, keys, distances;
   bool add;
 
-  __host__ __device__ int64_t parts() const { return (queries + kPartQueries - 1) / kPartQueries; }
+  __host__ __device__ int64_t parts() const { return divide_up(queries, kPartQueries); }
 };
 
 // A warp for each query; the grid's second extent shares out heads.
@@ -70,7 +70,7 @@ BiasShape shape_of(const Tensor& bias, const Tensor& table, const Tensor& bucket
 
 void CudaBackend::relative_bias(Out bias, const Tensor& table, const Tensor& bucket) {
   const BiasShape shape = shape_of(bias.tensor, table, bucket, false);
-  const dim3 grid(blocks_for_rows(shape.queries).x, blocks_for(shape.heads, 2).x);
+  const dim3 grid(blocks_for_rows(shape.queries).x, blocks_for_jobs(shape.heads).x);
   enqueue(&spread_bias, {grid, kBlock, 0, stream()}, data_of<float>(bias.tensor), data_of<float>(table), data_of<int32_t>(bucket), shape);
 }
 
@@ -78,7 +78,7 @@ void CudaBackend::relative_bias_backward(Target dtable, const Tensor& dbias, con
   const BiasShape shape = shape_of(dbias, dtable.tensor, bucket, dtable.add);
   const int64_t lines = shape.parts() * shape.heads, buckets = dtable.tensor.rows();
   auto* sums = static_cast<double*>(workspace_.at_least(lines * shape.distances * static_cast<int64_t>(sizeof(double))));
-  const dim3 grid(blocks_for_items(shape.distances).x, blocks_for(lines, 2).x);
+  const dim3 grid(blocks_for_items(shape.distances).x, blocks_for_jobs(lines).x);
   enqueue(&sum_distances, {grid, kBlock, 0, stream()}, sums, data_of<float>(dbias), shape);
   enqueue(&sum_buckets, {blocks_for_rows(buckets * shape.heads), kBlock, 0, stream()}, data_of<float>(dtable.tensor), sums, data_of<int32_t>(bucket), buckets,
           shape);

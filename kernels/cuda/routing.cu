@@ -68,10 +68,10 @@ __global__ void __launch_bounds__(kBlock)
 
 struct RoutedShape {
   Tiling tiling;  // of the tokens
-  int64_t experts = 0, groups = 0;
-  double z = 0;
+  int64_t experts, groups;
+  double z;
 
-  __host__ __device__ int64_t chunks() const { return (experts + kWarp - 1) / kWarp; }
+  __host__ __device__ int64_t chunks() const { return divide_up(experts, kWarp); }
 };
 
 // A warp for each group, of `count` tokens that count: weight[g, e] = balance f_e / count, f_e = requested[g, e] / count, so
@@ -140,13 +140,14 @@ __global__ void __launch_bounds__(kBlock)
 __global__ void __launch_bounds__(kBlock) sum_groups(double* balance, const double* mass, const double* weight, RoutedShape s) {
   for (int64_t job = blockIdx.x; job < s.groups * s.chunks(); job += gridDim.x) {
     const int64_t group = job / s.chunks(), e = job % s.chunks() * kWarp + lane_number();
+    const bool exists = e < s.experts;
     double total = 0;
-    for (int64_t i = warp_of_block(); i < s.tiling.tiles_of_group && e < s.experts; i += kWarps) {
+    for (int64_t i = warp_of_block(); i < s.tiling.tiles_of_group && exists; i += kWarps) {
       total += mass[(group * s.tiling.tiles_of_group + i) * s.experts + e];
     }
     total = sum_over_warps(total);
     if (warp_of_block() != 0) continue;
-    total = warp_sum(e < s.experts ? total * weight[group * s.experts + e] : 0.0);
+    total = warp_sum(exists ? total * weight[group * s.experts + e] : 0.0);
     if (lane_number() == 0) balance[job] = total;
   }
 }
@@ -245,9 +246,9 @@ void CudaBackend::router_losses(Out sums, const Tensor& probabilities, const Ten
   const auto parts = pieces.take<double>(3 * s.tiling.tiles), balance = pieces.take<double>(s.groups * s.chunks());
   void* memory = workspace_.at_least(pieces.bytes());
   enqueue(&weigh_experts, {blocks_for_rows(s.groups), kBlock, 0, stream()}, weight.in(memory), data_of<int32_t>(requested), s, loss.balance);
-  enqueue(&sum_tiles, {blocks_for(s.tiling.tiles, 2), kBlock, 0, stream()}, mass.in(memory), parts.in(memory), data_of<float>(probabilities),
+  enqueue(&sum_tiles, {blocks_for_jobs(s.tiling.tiles), kBlock, 0, stream()}, mass.in(memory), parts.in(memory), data_of<float>(probabilities),
           data_of<float>(log_sum_exp), data_of<int32_t>(expert), s);
-  enqueue(&sum_groups, {blocks_for(s.groups * s.chunks(), 2), kBlock, 0, stream()}, balance.in(memory), mass.in(memory), weight.in(memory), s);
+  enqueue(&sum_groups, {blocks_for_jobs(s.groups * s.chunks()), kBlock, 0, stream()}, balance.in(memory), mass.in(memory), weight.in(memory), s);
   enqueue(&finish_losses, {1, kBlock, 0, stream()}, data_of<double>(sums.tensor), balance.in(memory), parts.in(memory), s);
 }
 

@@ -13,16 +13,16 @@ struct RowsShape {
 template <class Y, class X>
 __global__ void __launch_bounds__(kBlock) gather(Y* y, const X* x, const int32_t* index, const float* weight, RowsShape s) {
   for (int64_t r = warp_number(); r < s.rows; r += warps_of_grid()) {
-    for (int64_t c = first_column(); c < s.width; c += kWarpColumns) {
+    for_quads_of_row(s.width, [&](int64_t c, int64_t left) {
       Quad total{};
       for (int64_t k = r * s.choices; k < (r + 1) * s.choices; ++k) {
         if (index[k] < 0) continue;
-        const Quad quad = load_quad(x + index[k] * s.width + c, s.width - c);
+        const Quad quad = load_quad(x + index[k] * s.width + c, left);
         const float factor = weight == nullptr ? 1.0f : weight[k];
         for (int i = 0; i < kQuad; ++i) total.x[i] += factor * quad.x[i];
       }
-      store_quad(y + r * s.width + c, s.width - c, total, s.add);
-    }
+      store_quad(y + r * s.width + c, left, total, s.add);
+    });
   }
 }
 
@@ -32,10 +32,10 @@ __global__ void __launch_bounds__(kBlock) multiply_rows(float* d, const T* a, co
   for (int64_t k = warp_number(); k < s.rows * s.choices; k += warps_of_grid()) {
     const int64_t row = k / s.choices, other = index[k], columns = other < 0 ? 0 : s.width;
     float total = 0;
-    for (int64_t c = first_column(); c < columns; c += kWarpColumns) {
-      const Quad x = load_quad(a + row * s.width + c, s.width - c), y = load_quad(b + other * s.width + c, s.width - c);
+    for_quads_of_row(columns, [&](int64_t c, int64_t left) {
+      const Quad x = load_quad(a + row * s.width + c, left), y = load_quad(b + other * s.width + c, left);
       for (int i = 0; i < kQuad; ++i) total += x.x[i] * y.x[i];
-    }
+    });
     total = warp_sum(total);
     if (lane_number() == 0) d[k] = total;
   }

@@ -10,8 +10,9 @@ inline constexpr int kQuad = 4;
 inline constexpr int kWarpColumns = kWarp * kQuad;  // that a warp has at a time
 inline constexpr int kWarps = kBlock / kWarp;
 
-// Blocks of kBlock threads for rows that have a warp each, and for items that have a thread each. Each takes two where there
-// are as many: half the threads to start.
+// Blocks of kBlock threads for jobs that have a block each, rows that have a warp each and items that have a thread each. Each
+// takes two where there are as many: half the threads to start.
+inline dim3 blocks_for_jobs(int64_t jobs) { return blocks_for(jobs, 2); }
 inline dim3 blocks_for_rows(int64_t rows) { return blocks_for(rows, 2 * kWarps); }
 inline dim3 blocks_for_items(int64_t items) { return blocks_for(items, 2 * kBlock); }
 
@@ -28,6 +29,12 @@ struct alignas(kQuad * sizeof(T)) Packed {
 // This lane's first column; the next ones are kWarpColumns further.
 __device__ inline int64_t first_column() { return static_cast<int64_t>(lane_number()) * kQuad; }
 __device__ inline int warp_of_block() { return static_cast<int>(threadIdx.x) / kWarp; }
+
+// Calls visit(column, left) for each of this lane's quads of a row: the first column, and how many there are from there on.
+template <class Visit>
+__device__ void for_quads_of_row(int64_t width, Visit visit) {
+  for (int64_t c = first_column(); c < width; c += kWarpColumns) visit(c, width - c);
+}
 
 template <class T>
 __device__ inline bool loads_at_once(const T* from, int64_t left) {

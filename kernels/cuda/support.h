@@ -23,10 +23,10 @@ void enqueue(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&
   require(launch(kernel, shape, std::forward<Arguments>(arguments)...), "a kernel's launch");
 }
 
+__host__ __device__ inline int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
 // Blocks for `items`, `per_block` of each; kernels stride over what a larger grid would have taken. At least one.
-inline dim3 blocks_for(int64_t items, int64_t per_block) {
-  return dim3(static_cast<unsigned>(std::clamp<int64_t>((items + per_block - 1) / per_block, 1, 65535)));
-}
+inline dim3 blocks_for(int64_t items, int64_t per_block) { return dim3(static_cast<unsigned>(std::clamp<int64_t>(divide_up(items, per_block), 1, 65535))); }
 
 // This thread's number in the grid, and how many there are: for loops over elements.
 __device__ inline int64_t thread_number() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }

@@ -81,7 +81,7 @@ Results losses(Work& work, const RouterShape& s) {
   return results;
 }
 Results losses_of_one_group(Work& work) { return losses(work, {2500, 37, 2500}); }
-Results losses_of_many_groups(Work& work) { return losses(work, {520, 5, 2}); }
+Results losses_of_many_groups(Work& work) { return losses(work, {258, 5, 1}); }
 
 Results rows(Work& work) {
   constexpr int64_t kRows = 50, kWidth = 300;
@@ -94,7 +94,7 @@ Results rows(Work& work) {
 }
 
 Results norms(Work& work) {
-  constexpr int64_t kRows = 1200, kWidth = 300;
+  constexpr int64_t kRows = 1100, kWidth = 140;
   const Tensor x = work.act({kRows, kWidth}), dy = work.act({kRows, kWidth}), scale = work.exact({kWidth}), bias = work.exact({kWidth});
   const Tensor y = work.target(work.activation, {kRows, kWidth}), statistics = work.target(kF32, {kRows, 2}),
                dx = work.target(work.activation, {kRows, kWidth});
@@ -107,7 +107,7 @@ Results norms(Work& work) {
 
 // Four neighbouring rows of the table have long lists of tokens, the others short ones or none.
 Results embedding(Work& work) {
-  constexpr int64_t kTokens = 1100, kVocabulary = 300, kWidth = 140, kSequence = 11;
+  constexpr int64_t kTokens = 1100, kVocabulary = 304, kWidth = 140, kSequence = 11;
   const Tensor tokens = work.pool.integers({kTokens}, 0, kVocabulary - 5), dx = work.act({kTokens, kWidth});
   for (int64_t t = 0; t < kTokens; t += 2) set(tokens, t, 0, static_cast<double>(8 + t % 8 / 2));
   const Tensor x = work.target(work.activation, {kTokens, kWidth});
