@@ -36,7 +36,8 @@ class StagedCommunicator final : public DeviceCommunicator {
   void copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
     if (bytes > 0) require(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, gpu().transfers()), "cudaMemcpyAsync");
   }
-  // From the device, after all that the compute stream was given. Returns when the bytes are there.
+  // From the device, after all that the compute stream was given. Returns when the bytes are there, and all that was on its way
+  // to the device is, so that pinned memory may be used again.
   void bring(const Tensor& from, void* to) {
     hold_back_transfers();
     copy(to, from.data(), from.bytes(), cudaMemcpyDeviceToHost);
@@ -63,7 +64,6 @@ Event StagedCommunicator::all_to_all(Call call, const Tensor& outbox, std::span<
     arriving += transfer.receive.rows(peer);
   }
   Stage& stage = stage_of(transfer);
-  end(transfer.box).wait();  // the device may still read what the last transfer left there
   stage.inbox = Tensor(stage.memory.at_least(arriving * transfer.row_bytes), inbox.dtype(), {arriving, inbox.columns()});
   stage.event = host().all_to_all(call, out, send, stage.inbox, receive_, after_on_host);
   return Event{transfer.ticket};

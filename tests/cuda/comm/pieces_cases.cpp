@@ -26,8 +26,8 @@ TEST(MoveRows, CopiesEveryMoveAndNothingElse) {
   struct Shape {
     int64_t count, row_bytes, skip;
   };
-  // One, several launches, more than one word for each thread; words of 16, 4 and 2 bytes.
-  for (const Shape& shape : {Shape{1, 16, 0}, Shape{300, 48, 0}, Shape{129, 20, 4}, Shape{128, 6, 2}, Shape{3, 20000, 0}, Shape{2, 16, 2}}) {
+  // One, several launches, more than one word for each thread; words of 16, 4 and 2 bytes, and rows at multiples of 8.
+  for (const Shape& shape : {Shape{1, 16, 0}, Shape{300, 48, 0}, Shape{129, 20, 4}, Shape{128, 6, 2}, Shape{3, 20000, 0}, Shape{2, 16, 2}, Shape{5, 24, 8}}) {
     const int64_t bytes = shape.skip + shape.count * 2 * shape.row_bytes;
     Bytes source(static_cast<size_t>(bytes));
     for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<unsigned char>(i * 7 + i / 251);

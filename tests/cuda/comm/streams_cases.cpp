@@ -178,6 +178,28 @@ TEST_P(Streams, HostOperationsMayComeBetween) {
   });
 }
 
+// Both outboxes of a use have its size, and the host's part of them too.
+TEST_P(Streams, OutboxesOfEachUseHoldWhatTheyWereMadeFor) {
+  SWITCHYARD_NEEDS(GetParam());
+  on_every_rank([] {
+    Gpu gpu(device_of_rank());
+    constexpr OutboxSizes kUneven{400 * kColumns * 4, 100 * kColumns * 4};
+    const std::unique_ptr<Communicator> comm = make(GetParam(), gpu, kUneven);
+    for (int transfer = 0; transfer < 4; ++transfer) {
+      for (const auto& [use, rows] : {std::pair{OutboxUse::kExchange, 400}, std::pair{OutboxUse::kBucket, 100}}) {
+        const OnDevice inbox(gpu, rows);
+        const Tensor outbox = comm->outbox(use, Dtype::kF32, rows, kColumns);
+        stamp(gpu.compute(), outbox, static_cast<float>(transfer));
+        const std::vector<Segment> own = {{comm->rank(), 0, rows}};
+        comm->wait(comm->all_to_all({"dispatch", 3}, outbox, own, inbox.tensor(), own, {}));
+        const std::vector<float> found = inbox.on_host();
+        EXPECT_EQ(found.back(), static_cast<float>(transfer) + static_cast<float>(found.size() - 1));
+        EXPECT_THROW(comm->outbox(use, Dtype::kF32, rows + 1, kColumns), InternalError);
+      }
+    }
+  });
+}
+
 size_t free_memory() {
   size_t available = 0, total = 0;
   require(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
