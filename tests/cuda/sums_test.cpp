@@ -1,20 +1,19 @@
-// Elements, sums and updates: the bits of the CPU where they are promised, and sums so long that every loop of theirs runs more
-// than once.
+// Sums so long that every loop of theirs runs more than once.
 #include <device/schedules.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/cuda/device.h"
 #include "tests/cuda/mirror.h"
-#include "tests/kernels/every_operation.h"
+#include "tests/kernels/compare.h"
 
 namespace switchyard::cuda {
 namespace {
 
-class OnDevice : public testing::TestWithParam<Dtype> {
+class SumsOnDevice : public testing::TestWithParam<Dtype> {
  protected:
   void SetUp() override {
     if (!device_is_usable()) GTEST_SKIP() << "this machine has no GPU";
@@ -23,23 +22,10 @@ class OnDevice : public testing::TestWithParam<Dtype> {
 
   std::unique_ptr<Mirror> mirror;
 };
-INSTANTIATE_TEST_SUITE_P(Cuda, OnDevice, testing::Values(Dtype::kF32, Dtype::kBF16), [](const auto& c) { return name(c.param); });
-
-// Copies, conversions, dropout, jitter, updates and payloads: a run that moves between devices keeps what these make.
-TEST_P(OnDevice, WhatNamesItsRoundingsHasTheBitsOfTheCpu) {
-  const auto cpu = make_cpu_backend(1);
-  for (const OperationPart& part : operation_parts()) {
-    const std::string of = part.name;
-    if (of != "memory" && of != "elementwise" && of != "updates" && of != "payloads") continue;
-    EveryOperation device(*mirror, GetParam()), host(*cpu, GetParam());
-    (device.*part.run)();
-    (host.*part.run)();
-    expect_same_results(device, host, "beside the CPU");
-  }
-}
+INSTANTIATE_TEST_SUITE_P(Cuda, SumsOnDevice, testing::Values(Dtype::kF32, Dtype::kBF16), [](const auto& c) { return name(c.param); });
 
 // More pieces than a block has threads, and the last one short.
-TEST_P(OnDevice, LongSumsHaveOneOrder) {
+TEST_P(SumsOnDevice, OfManyElementsHaveOneOrder) {
   constexpr int64_t kElements = 257 * 4096 + 1235;
   const auto reference = make_reference_backend();
   Pool pool;
@@ -57,7 +43,7 @@ TEST_P(OnDevice, LongSumsHaveOneOrder) {
 }
 
 // Several tiles of rows and more columns than a block has at a time.
-TEST_P(OnDevice, SumsOfManyRowsHaveOneOrder) {
+TEST_P(SumsOnDevice, OfManyRowsHaveOneOrder) {
   constexpr int64_t kRows = 800, kColumns = 301;
   const auto reference = make_reference_backend();
   Pool pool;
