@@ -29,20 +29,19 @@ __global__ void __launch_bounds__(kBlock)
     start_tiles(int2* start, int32_t* requested, int32_t* kept, const int32_t* count, Tiling tiling, int64_t keys, int capacity) {
   const int lane = lane_number();
   for (int64_t key = warp_number(); key < keys; key += warps_of_grid()) {
-    int open = 0;       // items so far of a group that an earlier chunk of tiles began
+    int open = 0;       // items so far of a group that an earlier chunk of tiles began and did not end
     int kept_rows = 0;  // in groups that ended
     for (int64_t chunk = 0; chunk < tiling.tiles; chunk += kWarp) {
       const int64_t tile = chunk + lane, in_group = tile % tiling.tiles_of_group;
       const bool exists = tile < tiling.tiles, ends_group = exists && in_group == tiling.tiles_of_group - 1;
       const int own = exists ? count[key * tiling.tiles + tile] : 0;
-      const int carried = lane == 0 && in_group != 0 ? open : 0;
-      const int sum = sum_of_lanes_before(own + carried, static_cast<int>(min(in_group, static_cast<int64_t>(lane))));
+      const int sum = sum_of_lanes_before(lane == 0 ? own + open : own, static_cast<int>(min(in_group, static_cast<int64_t>(lane))));
       const int keeps = ends_group ? min(sum, capacity) : 0;
       const int kept_sum = sum_of_lanes_before(keeps, lane);
       const int before = sum - own;  // in earlier tiles of the group
       if (exists) start[key * tiling.tiles + tile] = make_int2(kept_rows + kept_sum - keeps + before, capacity - before);
       if (ends_group && requested != nullptr) requested[tile / tiling.tiles_of_group * keys + key] = sum;
-      open = __shfl_sync(kFullMask, sum, kWarp - 1);
+      open = __shfl_sync(kFullMask, ends_group ? 0 : sum, kWarp - 1);
       kept_rows += __shfl_sync(kFullMask, kept_sum, kWarp - 1);
     }
     if (lane == 0) kept[key] = kept_rows;
