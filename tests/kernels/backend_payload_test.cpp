@@ -68,7 +68,8 @@ TEST(E4m3, SaturatesAndKeepsNaN) {
 
 class Payloads : public BackendTest {
  protected:
-  Tensor payload_of(int64_t n, int64_t width) { return integers({n, payload_words(width)}); }
+  // With every bit set, so that bytes which are left out show.
+  Tensor payload_of(int64_t n, int64_t width) { return pool.filled(Dtype::kI32, {n, payload_words(width)}, -1); }
   Tensor norms_of(int64_t n) { return target(Dtype::kF32, {n, 2}); }
 
   // x there and back, in x's dtype.
