@@ -92,7 +92,7 @@ struct TotalsOfWarps {
   double x[kWarps][kCount];
 };
 
-// Over all threads of a block of kBlock; the result is thread 0's.
+// Over all threads of a block of kBlock; the result is thread 0's. Before the next call there is a barrier.
 template <int kCount>
 __device__ void sum_over_block(double (&own)[kCount]) {
   auto& shared = shared_storage<TotalsOfWarps<kCount>>();
@@ -105,7 +105,6 @@ __device__ void sum_over_block(double (&own)[kCount]) {
     own[i] = 0;
     for (int w = 0; w < kWarps; ++w) own[i] += shared.x[w][i];
   }
-  __syncthreads();
 }
 
 // A block for each tile: mass [tiles, experts], the probabilities of each expert over the tile's tokens that count, and
