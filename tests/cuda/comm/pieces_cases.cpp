@@ -25,9 +25,11 @@ TEST(MoveRows, CopiesEveryMoveAndNothingElse) {
   Gpu gpu(device_of_rank());
   struct Shape {
     int64_t count, row_bytes, skip;
+    int64_t base = 0;  // where the source begins in its memory
   };
   // One, several launches, more than one word for each thread; words of 16, 4 and 2 bytes, and rows at multiples of 8.
-  for (const Shape& shape : {Shape{1, 16, 0}, Shape{300, 48, 0}, Shape{129, 20, 4}, Shape{128, 6, 2}, Shape{3, 20000, 0}, Shape{2, 16, 2}, Shape{5, 24, 8}}) {
+  for (const Shape& shape :
+       {Shape{1, 16, 0}, Shape{300, 48, 0}, Shape{129, 20, 4}, Shape{128, 6, 2}, Shape{3, 20000, 0}, Shape{2, 16, 2}, Shape{5, 24, 8}, Shape{5, 32, 0, 8}}) {
     const int64_t bytes = shape.skip + shape.count * 2 * shape.row_bytes;
     Bytes source(static_cast<size_t>(bytes));
     for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<unsigned char>(i * 7 + i / 251);
@@ -35,10 +37,11 @@ TEST(MoveRows, CopiesEveryMoveAndNothingElse) {
     const std::vector<Move> moves = scattered(shape.count, shape.row_bytes, shape.skip);
     for (const Move& move : moves) std::copy_n(source.begin() + move.from, move.bytes, expected.begin() + move.to);
     const auto program = [&] {
-      const Buffer from(bytes, gpu.memory()), to(bytes, gpu.memory());
+      const Buffer memory(shape.base + bytes, gpu.memory()), to(bytes, gpu.memory());
+      char* const from = static_cast<char*>(memory.data()) + shape.base;
       Bytes found(source.size());
-      require(cudaMemcpyAsync(from.data(), source.data(), source.size(), cudaMemcpyHostToDevice, gpu.compute()), "cudaMemcpyAsync");
-      move_rows(gpu.compute(), to.data(), from.data(), moves);
+      require(cudaMemcpyAsync(from, source.data(), source.size(), cudaMemcpyHostToDevice, gpu.compute()), "cudaMemcpyAsync");
+      move_rows(gpu.compute(), to.data(), from, moves);
       require(cudaMemcpyAsync(found.data(), to.data(), found.size(), cudaMemcpyDeviceToHost, gpu.compute()), "cudaMemcpyAsync");
       gpu.finish();
       return found;
