@@ -100,11 +100,12 @@ def tests_of(build):
     kernels = [["tests/cuda/cuda_kernels_test"]]
     if build == "tsan":  # which knows neither MPI's threads nor its shared memory
         return kernels
+    kernels.append(["tests/cuda/cuda_beside_cpu_test"])
     return kernels + [ranks + [n, "tests/cuda/comm/cuda_comm_test"] for n in ("2", "3")] + [["tests/cuda/train/cuda_train_test"], ["tests/cuda/model/cuda_model_test"]]
 
 
 def targets_of(build):
-    return ["cuda_kernels_test"] if build == "tsan" else ["cuda_kernels_test", "cuda_comm_test", "cuda_train_test", "cuda_model_test"]
+    return ["cuda_kernels_test"] if build == "tsan" else ["cuda_kernels_test", "cuda_beside_cpu_test", "cuda_comm_test", "cuda_train_test", "cuda_model_test"]
 
 
 def failing(output, code):
