@@ -165,13 +165,14 @@ int64_t steps_for(double seconds, double per_step, Communicator& communicator) {
 ExitCode bench(const MpiSession& session, const Arguments& arguments) {
   const auto control = make_control(session);
   const Config asked = shared_config(*control, arguments.config);
-  const Config config = resolve_config(asked, fast_bf16(*control, asked));
+  ChosenDevice device = choose_device(session, *control, asked);
+  const Config config = resolve_config(asked, device.fast_bf16);
   if (!arguments.dump.empty()) {
     dump_windows(config, arguments.dump);
     return ExitCode::kOk;
   }
   const RunData data(config);
-  Workplace workplace(session, config, false, *make_log(session.rank()));
+  Workplace workplace(session, std::move(device), config, false, *make_log(session.rank()));
   const Parts parts = workplace.parts();
   Trainer trainer(parts, {train_options(config), optimizer_options(config), schedule_options(config), model_options(config), precision(config)});
   const auto source = data.train(config);
