@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""mutations.py [--seed N] [--count N] [--builds plain,asan,tsan] [--only FILE] [--list]
+"""mutations.py [--seed N] [--count N] [--share K/N] [--builds plain,asan,tsan] [--only FILE] [--in-place] [--list]
 
 Plants one error at a time into the files of kernels/cuda and comm/nccl and tells which tests notice it. The errors are drawn,
 with a seed that is printed, from a fixed list of operators applied to every line that they fit. Each is built and tested in
 a copy of HEAD, plain first, then with address checks, then with race detection, until a test fails. One that no test finds
 is equivalent or a gap in the tests: it is for a person to say which. Exit 1 where less than 95 % are found.
+--share 1/2 and --share 2/2 judge the same mutations together, each in a folder of its own. --in-place plants them in this
+checkout, whose builds need not be made then, and puts every line back.
 """
 import argparse
 import os
 import pathlib
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("kernels/cuda", "comm/nccl")
+REPLACED = "kernels/cuda/device/"  # by the emulation's own
 BUILDS = {"plain": "emulated", "asan": "emulated-asan", "tsan": "emulated-tsan"}
 
 
@@ -41,7 +43,7 @@ OPERATORS = [
     ("dropped initialisation", replaced(r"(?<=[\w\])]) = 0;", " = 1;")),
     ("dropped initialisation", deleted(r"^\s*[\w.\->\[\] ]+\[[^=]*\] = (0|0\.0f|-1);")),
     ("missing event wait", deleted(r"^\s*[\w.\->\[\]()]*(hold_back|record|wait)\([^)]*\);")),
-    ("wrong count", replaced(r"(?<=blocks_for\()(\w+)", r"\1 - 1")),
+    ("wrong count", replaced(r"(?<=blocks_for\()(?!int64_t)(\w+)", r"\1 - 1")),
     ("wrong count", replaced(r"(\w+\.rows\b(?:\(\))?)(?= \*| \+|,|\))", r"(\1 - 1)")),
     ("swapped operand", replaced(r"\b(\w+) - (\w+)\b", r"\2 - \1")),
     ("swapped operand", replaced(r"\((\w+), (\w+)\)(?=;)", r"(\2, \1)")),
@@ -53,7 +55,7 @@ def mutants():
     found = []
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix not in (".cu", ".cpp", ".h"):
+            if path.suffix not in (".cu", ".cpp", ".h") or str(path.relative_to(ROOT)).startswith(REPLACED):
                 continue
             for number, line in enumerate(path.read_text().split("\n")):
                 code = line.split("//")[0]
@@ -67,18 +69,21 @@ def mutants():
 
 
 def draw(found, count, seed):
-    """As many of every operator as there are, in turns, so that rare ones are not lost among the common."""
+    """From every operator in turns, so that rare ones are not lost among the common, and from the files drawn least so far."""
     rng = random.Random(seed)
     by_operator = {}
     for mutant in found:
         by_operator.setdefault(mutant[2], []).append(mutant)
     for group in by_operator.values():
         rng.shuffle(group)
-    drawn = []
+    drawn, from_file = [], dict.fromkeys((mutant[0] for mutant in found), 0)
     while len(drawn) < count and any(by_operator.values()):
         for group in by_operator.values():
             if group and len(drawn) < count:
-                drawn.append(group.pop())
+                mutant = min(group, key=lambda it: from_file[it[0]])
+                group.remove(mutant)
+                from_file[mutant[0]] += 1
+                drawn.append(mutant)
     return drawn
 
 
@@ -119,12 +124,17 @@ def failing(output, code):
 
 
 class Bench:
-    def __init__(self, folder, builds):
-        self.tree, self.builds = folder / "tree", builds
+    """A source tree with its builds."""
+
+    def __init__(self, tree, builds):
+        self.tree, self.builds = tree, builds
+
+    def fill(self):
+        """With HEAD and builds that are configured."""
         self.tree.mkdir()
         archive = subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE)
         subprocess.run(["tar", "-x", "-C", self.tree], stdin=archive.stdout, check=True)
-        for build in builds:
+        for build in self.builds:
             subprocess.run(["cmake", "--preset", BUILDS[build]], cwd=self.tree, check=True, stdout=subprocess.DEVNULL)
 
     def build(self, build):
@@ -162,8 +172,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--share", default="1/1", help="K/N: every N-th mutation, from the K-th")
     parser.add_argument("--builds", default="plain,asan,tsan")
     parser.add_argument("--only", default="", help="files whose path holds this")
+    parser.add_argument("--in-place", action="store_true", help="in this checkout and its builds, not in a copy of HEAD")
     parser.add_argument("--list", action="store_true", help="show what would be planted")
     arguments = parser.parse_args()
     found = [mutant for mutant in mutants() if arguments.only in mutant[0]]
@@ -173,33 +185,40 @@ def main():
         for path, number, operator, line, result in drawn[: arguments.count]:
             print(f"{path}:{number + 1}: {operator}\n  - {line.strip()}\n  + {result.strip()}")
         return 0
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="switchyard-mutations."))
-    try:
-        bench = Bench(folder, [build for build in BUILDS if build in arguments.builds.split(",")])
-        for build in bench.builds:
-            code, output = bench.build(build)
-            noticed = output[-2000:] if code != 0 else bench.test(build)
-            if noticed is not None:
-                print(f"without any mutation the {build} build fails: {noticed}")
-                return 1
-        judged, survived = 0, []
-        for mutant in drawn:
-            if judged == arguments.count:
-                break
-            begin = time.monotonic()
-            build, by = bench.judge(mutant)
-            if build == "the compiler":
-                continue
-            judged += 1
-            path, number, operator, line, result = mutant
-            verdict = f"{build}: {by}" if build else "SURVIVED"
-            print(f"{judged:3} {path}:{number + 1} {operator}: `{line.strip()}` -> `{result.strip()}` | {verdict} | {time.monotonic() - begin:.0f} s", flush=True)
-            if build is None:
-                survived.append(mutant)
-        print(f"{judged - len(survived)} of {judged} found")
-        return 0 if judged and len(survived) <= 0.05 * judged else 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    part, parts = (int(number) for number in arguments.share.split("/"))
+    builds = [build for build in BUILDS if build in arguments.builds.split(",")]
+    if arguments.in_place:
+        return judge_all(Bench(ROOT, builds), drawn[part - 1 :: parts], -(-arguments.count // parts))
+    with tempfile.TemporaryDirectory(prefix="switchyard-mutations.") as folder:
+        bench = Bench(pathlib.Path(folder) / "tree", builds)
+        bench.fill()
+        return judge_all(bench, drawn[part - 1 :: parts], -(-arguments.count // parts))
+
+
+def judge_all(bench, drawn, count):
+    """The exit code."""
+    for build in bench.builds:
+        code, output = bench.build(build)
+        noticed = output[-2000:] if code != 0 else bench.test(build)
+        if noticed is not None:
+            print(f"without any mutation the {build} build fails: {noticed}")
+            return 1
+    judged, survived = 0, []
+    for mutant in drawn:
+        if judged == count:
+            break
+        begin = time.monotonic()
+        build, by = bench.judge(mutant)
+        if build == "the compiler":
+            continue
+        judged += 1
+        path, number, operator, line, result = mutant
+        verdict = f"{build}: {by}" if build else "SURVIVED"
+        print(f"{judged:3} {path}:{number + 1} {operator}: `{line.strip()}` -> `{result.strip()}` | {verdict} | {time.monotonic() - begin:.0f} s", flush=True)
+        if build is None:
+            survived.append(mutant)
+    print(f"{judged - len(survived)} of {judged} found")
+    return 0 if judged and len(survived) <= 0.05 * judged else 1
 
 
 if __name__ == "__main__":
