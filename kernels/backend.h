@@ -128,6 +128,22 @@ struct RouterShape {
   int64_t groups() const { return tokens == 0 ? 0 : (tokens + group_tokens - 1) / group_tokens; }
 };
 
+// How many rows an expert keeps, and where they lie in the list sorted by (expert, slot).
+struct SlotRule {
+  int64_t capacity = 0;  // of one expert in one token group
+  // Rows from one expert's slot 0 to the next one's: no expert keeps more, and rows that none fills are listed as -1. 0: as
+  // many as the expert keeps, one after the other.
+  int64_t block = 0;
+
+  int64_t rows(const RouterShape& shape) const { return block > 0 ? shape.experts * block : shape.tokens; }  // of the list
+  // Whether 32 bits number the rows, and no expert can keep more than its block.
+  bool fits(const RouterShape& shape) const {
+    if (block == 0) return true;
+    const bool enough = block >= shape.tokens || shape.groups() == 0 || capacity <= block / shape.groups();
+    return block > 0 && block <= INT32_MAX / shape.experts && enough;
+  }
+};
+
 // Weights of the router's own losses, for one layer:
 //   balance: experts * alpha / G of the step;  z: c_z / N_tokens of the step.
 struct RouterLoss {
@@ -239,12 +255,12 @@ class Backend {
   // logits [T, E] exact -> probabilities [T, E] exact, log_sum_exp [T] exact, expert [T] I32, gate [T] exact.
   // expert is the lowest index of the largest probability, -1 where mask [T] I32 (or none) is 0; gate is 0 there.
   virtual void router_forward(Out probabilities, Out log_sum_exp, Out expert, Out gate, const Tensor& logits, const Tensor& mask) = 0;
-  // Left to right within each group, `capacity` tokens an expert; a token beyond it is dropped.
+  // Left to right within each group, rule.capacity tokens an expert; a token beyond it is dropped.
   //   requested [G, E] I32: tokens that chose the expert;  kept [E] I32: tokens that it keeps, over all groups
   //   slot [T] I32: number among the kept rows of its expert in the micro-batch, groups in order; -1 where dropped
   //   position [T] I32: row in the list sorted by (expert, slot); -1 where dropped
-  //   token [T] I32: the inverse: token of each list row; -1 after the last
-  virtual void assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, int64_t capacity) = 0;
+  //   token [rule.rows] I32: the inverse: token of each list row; -1 where none is
+  virtual void assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, const SlotRule& rule) = 0;
   // sums [kRouterSums] F64 (overwritten).
   virtual void router_losses(Out sums, const Tensor& probabilities, const Tensor& log_sum_exp, const Tensor& expert, const Tensor& requested,
                              const RouterShape& shape, const RouterLoss& loss) = 0;

@@ -49,13 +49,14 @@ void CpuBackend::router_forward(Out probabilities, Out log_sum_exp, Out expert, 
   });
 }
 
-void CpuBackend::assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, int64_t capacity) {
+void CpuBackend::assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, const SlotRule& rule) {
   check_shape(shape);
+  check(rule.fits(shape), "assign_slots: expected blocks that hold what an expert keeps, and rows that 32 bits number");
   check_dense(requested.tensor, Dtype::kI32, shape.groups(), shape.experts, "assign_slots: expected requested [G, E] I32");
   check_vector(kept.tensor, Dtype::kI32, shape.experts, "assign_slots: expected kept [E] I32");
   check_vector(slot.tensor, Dtype::kI32, shape.tokens, "assign_slots: expected slot [T] I32");
   check_vector(position.tensor, Dtype::kI32, shape.tokens, "assign_slots: expected position [T] I32");
-  check_vector(token.tensor, Dtype::kI32, shape.tokens, "assign_slots: expected token [T] I32");
+  check_vector(token.tensor, Dtype::kI32, rule.rows(shape), "assign_slots: expected token I32 for every row of the list");
   check_vector(expert, Dtype::kI32, shape.tokens, "assign_slots: expected expert [T] I32");
   zero(requested);
   zero(kept);
@@ -68,11 +69,11 @@ void CpuBackend::assign_slots(Out requested, Out kept, Out slot, Out position, O
     slots[t] = -1;
     if (e < 0) continue;
     const int32_t place = requested.tensor.row<int32_t>(t / shape.group_tokens)[e]++;
-    if (place < capacity) slots[t] = kept_rows[e]++;
+    if (place < rule.capacity) slots[t] = kept_rows[e]++;
   }
   std::vector<int32_t> first(static_cast<size_t>(shape.experts) + 1, 0);  // row of each expert's slot 0
-  for (size_t e = 0; e + 1 < first.size(); ++e) first[e + 1] = first[e] + kept_rows[e];
-  std::fill_n(token.tensor.get<int32_t>(), shape.tokens, -1);
+  for (size_t e = 0; e + 1 < first.size(); ++e) first[e + 1] = first[e] + (rule.block > 0 ? static_cast<int32_t>(rule.block) : kept_rows[e]);
+  std::fill_n(token.tensor.get<int32_t>(), rule.rows(shape), -1);
   for (int64_t t = 0; t < shape.tokens; ++t) {
     const int32_t row = slots[t] < 0 ? -1 : first[static_cast<size_t>(chosen[t])] + slots[t];
     position.tensor.get<int32_t>()[t] = row;

@@ -126,7 +126,7 @@ struct Sorted {
 Sorted sort_by_row(Workspace& workspace, cudaStream_t stream, const int32_t* tokens, int64_t n, int64_t rows) {
   Pieces pieces;
   const int64_t largest = std::max<int64_t>(rows - 1, 0), keys = std::min(largest + 1, kDigits);
-  const Placing placing(tiling_of(n, n), keys, n, pieces);
+  const Placing placing(tiling_of(n, n), keys, {n}, pieces);
   const auto first = pieces.take<int32_t>(rows + 1);
   const Piece<int32_t> orders[] = {pieces.take<int32_t>(n), pieces.take<int32_t>(n)};
   const auto row = pieces.take<int32_t>(n), digit = pieces.take<int32_t>(n), by_digit = pieces.take<int32_t>(n), kept = pieces.take<int32_t>(keys);

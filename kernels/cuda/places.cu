@@ -52,8 +52,8 @@ struct SumsOfThreads {
   int x[kBlock];
 };
 
-// One block. first[key]: items that lower keys keep; a thread has neighbouring keys.
-__global__ void __launch_bounds__(kBlock) start_keys(int32_t* first, const int32_t* kept, int64_t keys) {
+// One block. first[key]: items that lower keys keep, or have room for in blocks of `block`; a thread has neighbouring keys.
+__global__ void __launch_bounds__(kBlock) start_keys(int32_t* first, const int32_t* kept, int64_t keys, int block) {
   SumsOfThreads& sums = shared_storage<SumsOfThreads>();
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t share = divide_up(keys, kBlock), begin = thread * share, end = min(begin + share, keys);
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kBlock) start_keys(int32_t* first, const int32
   int before = 0;
   for (int lower = 0; lower < thread; ++lower) before += sums.x[lower];
   for (int64_t key = begin; key < end; ++key) {
-    first[key] = before;
+    first[key] = block > 0 ? static_cast<int32_t>(key * block) : before;
     before += kept[key];
   }
 }
@@ -102,10 +102,12 @@ Tiling tiling_of(int64_t items, int64_t group_items) {
   return {items, of_group, tiles, divide_up(items, of_group) * tiles};
 }
 
-Placing::Placing(const Tiling& tiling, int64_t keys, int64_t capacity, Pieces& pieces)
+Placing::Placing(const Tiling& tiling, int64_t keys, const SlotRule& rule, Pieces& pieces)
     : tiling_(tiling),
       keys_(keys),
-      capacity_(static_cast<int>(std::clamp<int64_t>(capacity, 0, std::numeric_limits<int32_t>::max()))),
+      capacity_(static_cast<int>(std::clamp<int64_t>(rule.capacity, 0, std::numeric_limits<int32_t>::max()))),
+      block_(static_cast<int>(rule.block)),
+      rows_(rule.block > 0 ? keys * rule.block : tiling.items),
       count_(pieces.take<int32_t>(keys * tiling.tiles)),
       start_(pieces.take<int2>(keys * tiling.tiles)),
       first_(pieces.take<int32_t>(keys)) {
@@ -115,11 +117,11 @@ Placing::Placing(const Tiling& tiling, int64_t keys, int64_t capacity, Pieces& p
 void Placing::run(cudaStream_t stream, void* memory, const int32_t* key, const Places& places) const {
   const dim3 items = blocks_for_items(tiling_.items);
   fill_bytes(count_.in(memory), 0, keys_ * tiling_.tiles * static_cast<int64_t>(sizeof(int32_t)), stream);
-  fill_bytes(places.item, -1, tiling_.items * static_cast<int64_t>(sizeof(int32_t)), stream);
+  fill_bytes(places.item, -1, rows_ * static_cast<int64_t>(sizeof(int32_t)), stream);
   enqueue(&count_keys, {items, kBlock, 0, stream}, count_.in(memory), key, tiling_);
   enqueue(&start_tiles, {blocks_for_rows(keys_), kBlock, 0, stream}, start_.in(memory), places.requested, places.kept, count_.in(memory), tiling_, keys_,
           capacity_);
-  enqueue(&start_keys, {1, kBlock, 0, stream}, first_.in(memory), places.kept, keys_);
+  enqueue(&start_keys, {1, kBlock, 0, stream}, first_.in(memory), places.kept, keys_, block_);
   enqueue(&place_items, {items, kBlock, 0, stream}, places.slot, places.position, places.item, key, start_.in(memory), first_.in(memory), tiling_);
 }
 

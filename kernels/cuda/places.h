@@ -33,16 +33,16 @@ Tiling tiling_of(int64_t items, int64_t group_items);
 // Results on the device; null where not wanted.
 struct Places {
   int32_t* kept = nullptr;       // [keys] items that each key keeps; always wanted
-  int32_t* item = nullptr;       // [items] the kept items by (key, number), then -1; always wanted
+  int32_t* item = nullptr;       // [rows of the list] the kept items by (key, number), -1 where none is; always wanted
   int32_t* requested = nullptr;  // [groups, keys]
   int32_t* slot = nullptr;       // [items] number among the kept items of its key; -1 where none
   int32_t* position = nullptr;   // [items] place in `item`; -1 where none
 };
 
-// One sorting: in each group the first `capacity` items of a key are kept. Its scratch is a part of `pieces`.
+// One sorting: in each group the first rule.capacity items of a key are kept. Its scratch is a part of `pieces`.
 class Placing {
  public:
-  Placing(const Tiling& tiling, int64_t keys, int64_t capacity, Pieces& pieces);
+  Placing(const Tiling& tiling, int64_t keys, const SlotRule& rule, Pieces& pieces);
   // key [items] on the device, -1 or in [0, keys). `memory` holds the pieces.
   void run(cudaStream_t stream, void* memory, const int32_t* key, const Places& places) const;
 
@@ -50,6 +50,8 @@ class Placing {
   Tiling tiling_;
   int64_t keys_;
   int capacity_;
+  int block_;               // 0: none
+  int64_t rows_;            // of the list
   Piece<int32_t> count_;  // [keys, tiles]
   Piece<int2> start_;     // [keys, tiles]
   Piece<int32_t> first_;  // [keys]

@@ -217,16 +217,17 @@ void CudaBackend::router_forward(Out probabilities, Out log_sum_exp, Out expert,
           data_of<int32_t>(expert.tensor), data_of<float>(gate.tensor), data_of<float>(logits), data_of<int32_t>(mask), LogitsShape{tokens, experts});
 }
 
-void CudaBackend::assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, int64_t capacity) {
+void CudaBackend::assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, const SlotRule& rule) {
   check_shape(shape);
+  check(rule.fits(shape), "assign_slots: expected blocks that hold what an expert keeps, and rows that 32 bits number");
   check_dense(requested.tensor, Dtype::kI32, shape.groups(), shape.experts, "assign_slots: expected requested [G, E] I32");
   check_vector(kept.tensor, Dtype::kI32, shape.experts, "assign_slots: expected kept [E] I32");
   check_vector(slot.tensor, Dtype::kI32, shape.tokens, "assign_slots: expected slot [T] I32");
   check_vector(position.tensor, Dtype::kI32, shape.tokens, "assign_slots: expected position [T] I32");
-  check_vector(token.tensor, Dtype::kI32, shape.tokens, "assign_slots: expected token [T] I32");
+  check_vector(token.tensor, Dtype::kI32, rule.rows(shape), "assign_slots: expected token I32 for every row of the list");
   check_vector(expert, Dtype::kI32, shape.tokens, "assign_slots: expected expert [T] I32");
   Pieces pieces;
-  const Placing placing(tiling_of(shape.tokens, shape.group_tokens), shape.experts, capacity, pieces);
+  const Placing placing(tiling_of(shape.tokens, shape.group_tokens), shape.experts, rule, pieces);
   Places places;
   places.kept = data_of<int32_t>(kept.tensor);
   places.item = data_of<int32_t>(token.tensor);

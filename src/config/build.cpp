@@ -6,6 +6,7 @@
 #include "src/config/fields.h"
 #include "src/config/preset.h"
 #include "src/config/validate.h"
+#include "src/moe/capacity.h"
 
 namespace switchyard {
 namespace {
@@ -139,6 +140,8 @@ ModelOptions model_options(const Config& config) {
   options.moe.vocabulary = model.vocabulary();
   options.moe.seed = config.seed();
   options.moe.overlap_chunks = config.parallel().overlap_chunks();
+  const int64_t tokens = config.train().sequences() * model.sequence_length();
+  if (config.parallel().fixed_blocks()) options.moe.fixed_block = fixed_block(options.moe, tokens);
   options.kind = model.kind() == Config::Model::CLASSIFIER ? ModelKind::kClassifier : ModelKind::kDecoder;
   options.norm_place = model.norm_place() == Config::Model::POST ? NormPlace::kPost : NormPlace::kPre;
   options.activation = model.activation() == Config::Model::GELU ? Activation::kGelu : Activation::kRelu;

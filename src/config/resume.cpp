@@ -13,7 +13,7 @@ namespace switchyard {
 namespace {
 
 bool may_differ(std::string_view path) {
-  if (path == "parallel.expert_replicas" || path == "parallel.slices") return false;
+  if (path == "parallel.expert_replicas" || path == "parallel.slices" || path == "parallel.fixed_blocks") return false;
   if (path == "train.steps" || path == "train.epochs" || path == "train.patience" || path == "threads" || path == "device") return true;
   for (const std::string_view group : {"checkpoint.", "eval.", "log.", "parallel."}) {
     if (path.starts_with(group)) return true;

@@ -61,12 +61,26 @@ void check_unread(const Config& config) {
           "model.moe.exploration SAMPLE draws by the probabilities alone; choose one of them");
 }
 
+void check_fixed_blocks(const Config& config) {
+  if (!config.parallel().fixed_blocks()) return;
+  const Moe& moe = config.model().moe();
+  const bool plain = moe.router() == Moe::TOP_K && moe.top_k() == 1 && moe.order() == Moe::LEFT_TO_RIGHT && moe.gate() == Moe::PROBABILITY &&
+                     moe.exploration() != Moe::SAMPLE && moe.balance_scope() == Moe::PER_GROUP && moe.bias_rate() == 0;
+  require(plain, config, "parallel.fixed_blocks",
+          "is for the paper's routing (model.moe.router TOP_K, top_k 1, gate PROBABILITY): what is decided in other ways is known on the host anyway");
+  require(moe.capacity_factor() > 0, config, "parallel.fixed_blocks", "needs a model.moe.capacity_factor above 0: without one a block would hold every token");
+  const int64_t tokens = config.train().sequences() * config.model().sequence_length();
+  require(tokens <= INT32_MAX / moe.experts(), config, "parallel.fixed_blocks",
+          fmt::format("with {} tokens in a micro-batch and {} experts has more rows than 32 bits number", tokens, moe.experts()));
+}
+
 }  // namespace
 
 void check_routing(const Config& config) {
   check_causality(config);
   check_choices(config);
   check_unread(config);
+  check_fixed_blocks(config);
 }
 
 }  // namespace switchyard

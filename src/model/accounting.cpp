@@ -101,8 +101,15 @@ struct RankMemory {
         hosted(std::min(copies, E)),
         blocks(size.moe_blocks > 0 ? Grid(0, shape.ranks, shape.lanes, shape.replicas).most_in_flight(0, model.moe.experts, [](int fed) { return fed; }) : 0),
         // T rows from each lane, to each token's experts, spread over the E that it feeds; half of a block's last multiple is padding.
-        rows(size.moe_blocks > 0 ? roomy(tokens_at_experts() * blocks * load / E + blocks * kRowMultiple / 2) : 0) {}
+        rows(size.moe_blocks > 0 ? rows_at_experts(load) : 0) {}
 
+  int64_t rows_at_experts(int64_t load) const {
+    if (fixed_block() > 0) return roomy(blocks * round_up(fixed_block(), kRowMultiple));
+    return roomy(tokens_at_experts() * blocks * load / E + blocks * kRowMultiple / 2);
+  }
+  int64_t fixed_block() const { return size.m.moe.fixed_block; }
+  // Of one lane, at home.
+  int64_t entries() const { return fixed_block() > 0 ? E * fixed_block() : tokens_at_experts(); }
   int64_t tokens_at_experts() const { return static_cast<int64_t>(std::ceil(static_cast<double>(T) * size.experts_per_token())); }
   int64_t owned() const { return divide_up(size.dense(), P) + size.moe_blocks * owned_of_layer(); }
   // Of an expert with several replicas the blocks are divided over the hosts.
@@ -140,7 +147,7 @@ struct RankMemory {
   int64_t saved() const {
     const int64_t stream = T * D * a, norm = stream + 2 * T * x;
     const int64_t attention = 4 * T * size.inner * a + T * size.m.heads * x;
-    const int64_t returned = tokens_at_experts() * D * a;
+    const int64_t returned = entries() * D * a;
     const int64_t moe = routing() + rows * (D + kept_hidden() * Fe) * a + returned + kept_hidden() * T * size.m.moe.shared_experts * Fe * a;
     return stream + norm + size.m.blocks * (2 * norm + attention + 2 * stream) + size.dense_blocks * kept_hidden() * T * F * a + size.moe_blocks * moe +
            pool() + relative_bias() + kRounding;
@@ -150,7 +157,8 @@ struct RankMemory {
   int64_t routing() const {
     if (soft()) return tokens_at_experts() * (4 * size_of(Dtype::kI32) + D * a) + 2 * T * slots() * x;
     const int64_t choices = choices_of(size.m.moe);
-    return (choices == 1 ? 4 : 5) * T * choices * size_of(Dtype::kI32) + T * (E + 1 + choices) * x;
+    const int64_t lists = choices == 1 ? entries() : 2 * T * choices;
+    return (3 * T * choices + lists) * size_of(Dtype::kI32) + T * (E + 1 + choices) * x;
   }
   bool soft() const { return size.m.moe.router == RouterKind::kSoft; }
   int64_t slots() const { return E * size.m.moe.soft_slots; }  // of a sequence
@@ -176,13 +184,13 @@ struct RankMemory {
     if (size.moe_blocks > 0) {
       const int64_t sum = a == x ? 0 : T * D * x;
       const int64_t shared = size.m.moe.shared_experts > 0 ? stream : 0;  // their gradient, until it is added
-      const int64_t trip = (rows + tokens_at_experts()) * D * a + std::max(payloads(0), payloads(2));  // at the experts, and back home
+      const int64_t trip = (rows + entries()) * D * a + std::max(payloads(0), payloads(2));  // at the experts, and back home
       const int64_t in_shared = T * (hidden * size.m.moe.shared_experts * Fe * a + input);
       const int64_t in_experts = rows * (hidden * Fe * a + input);
       const int64_t in_router = T * E * x + 2 * T * D * x;
       // Gradients of both weights and of the logits; those of the slots, as they come and packed for two products.
       const int64_t in_mixer = 4 * T * slots() * x + tokens_at_experts() * D * (x + 2 * a) + T * D * x;
-      const int64_t gates = 2 * tokens_at_experts() * x;  // of all entries, and their gradients
+      const int64_t gates = 2 * entries() * x;  // of all entries, and their gradients
       largest = std::max(largest, 2 * stream + dropped + sum + shared + trip + gates + std::max({in_shared, in_experts, soft() ? in_mixer : in_router}));
     }
     return stream + relative_bias() + largest + kRounding;
@@ -190,19 +198,19 @@ struct RankMemory {
 
   // Of a trip whose first way is number `way`: rows before they are compressed, and payloads and norms as they arrive.
   int64_t payloads(size_t way) const {
-    const int64_t entries = tokens_at_experts(), word = size_of(Dtype::kI32);
+    const int64_t leaving = entries(), word = size_of(Dtype::kI32);
     const auto inbox = [&](size_t of, int64_t arriving) {
-      return size.m.moe.payload.format[of] == PayloadFormat::kPlain ? 0 : (arriving * payload_words(D) + 2 * entries) * word;
+      return size.m.moe.payload.format[of] == PayloadFormat::kPlain ? 0 : (arriving * payload_words(D) + 2 * leaving) * word;
     };
-    const int64_t inboxes = inbox(way, rows) + inbox(way + 1, entries);
-    return inboxes == 0 ? 0 : inboxes + std::max(rows, entries) * D * a;
+    const int64_t inboxes = inbox(way, rows) + inbox(way + 1, leaving);
+    return inboxes == 0 ? 0 : inboxes + std::max(rows, leaving) * D * a;
   }
 
   // Pairs of outboxes, as far as they are filled: rows on their way, and buckets. Peers' pages that this rank pulls from
   // count as its own, too.
   int64_t outboxes() const {
     const int64_t row = size.m.moe.payload.all() ? payload_words(D) * size_of(Dtype::kI32) : D * a;
-    const int64_t exchange = size.moe_blocks > 0 ? 2 * std::max(rows, T) * row : 0;
+    const int64_t exchange = size.moe_blocks > 0 ? 2 * std::max({rows, T, entries()}) * row : 0;
     const int64_t sums = R > 1 ? std::min(kBucketBytes, replica_sums() * x) : 0;
     return P == 1 ? exchange : 2 * exchange + 4 * std::max(bucket() / P * (P - 1), sums);
   }

@@ -42,6 +42,11 @@ int64_t group_tokens_of(const MoeOptions& options, int64_t tokens) {
   return options.group_tokens == 0 ? whole : std::min(options.group_tokens, whole);
 }
 
+int64_t fixed_block(const MoeOptions& options, int64_t tokens) {
+  const int64_t group = group_tokens_of(options, tokens);
+  return std::min(checked_multiply(divide_up(tokens, group), capacity(options, group, true)), tokens);
+}
+
 int64_t choices_of(const MoeOptions& options) {
   switch (options.router) {
     case RouterKind::kTopK:

@@ -29,6 +29,10 @@ int64_t capacity(const MoeOptions& options, int64_t group_tokens, bool training)
 // Tokens of a token group in micro-batches of `tokens` tokens; at least 1.
 int64_t group_tokens_of(const MoeOptions& options, int64_t tokens);
 
+// Rows of one expert's block where blocks are of fixed size: what it keeps at most of a micro-batch of `tokens` tokens or
+// fewer in training.
+int64_t fixed_block(const MoeOptions& options, int64_t tokens);
+
 // Choices of a token: k, or E where experts choose.
 int64_t choices_of(const MoeOptions& options);
 // Entries that a token has at most: its choices, or 1 where a choice is asked only after the last one was refused.

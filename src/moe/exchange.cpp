@@ -25,14 +25,25 @@ void Exchange::count(Context& ctx, const Route& route, RowTable& table) const {
   table.first_lane = grid_.lane_in_flight(static_cast<int>(ctx.key.lane), 0);
   table.arrived.assign(static_cast<size_t>(table.lanes) * static_cast<size_t>(table.copies), 0);
   address_counts(ctx.key.lane, table);
+  if (route.block > 0) return lay_out_blocks(ctx.key.lane, route, table);
   Communicator& host = communicator_.host();
   const Tensor outbox = host.outbox(OutboxUse::kExchange, Dtype::kI32, experts_, 1);
-  std::memcpy(outbox.data(), route.kept_on_host.data(), static_cast<size_t>(outbox.bytes()));
+  std::memcpy(outbox.data(), route.listed.data(), static_cast<size_t>(outbox.bytes()));
   const Tensor inbox(table.arrived.data(), Dtype::kI32, {static_cast<int64_t>(table.arrived.size()), 1});
   host.wait(host.all_to_all({"expert counts", layer_}, outbox, counts_to_peers_, inbox, counts_to_me_, Event()));
   span.add_bytes((experts_ - experts_of_[static_cast<size_t>(grid_.rank())].count) * size_of(Dtype::kI32));
-  lay_out(table, route.kept_on_host, experts_of_, chunks_);
+  lay_out(table, route.listed, experts_of_, chunks_);
   check(table.entries == route.entries, "Exchange: the route's entries are not the sum of its counts");
+}
+
+// Every lane feeds each expert of its replica with one block; those beyond the last lane have none.
+void Exchange::lay_out_blocks(int64_t lane, const Route& route, RowTable& table) const {
+  for (const Segment& from : counts_to_me_) {
+    const bool exists = table.first_lane + from.peer < grid_.lanes();
+    std::fill_n(table.arrived.begin() + from.first_row, from.rows, exists ? static_cast<int32_t>(route.block) : 0);
+  }
+  if (lane < grid_.lanes()) return lay_out(table, route.listed, experts_of_, chunks_);
+  lay_out(table, std::vector<int32_t>(static_cast<size_t>(experts_), 0), experts_of_, chunks_);
 }
 
 // Counts leave by expert and arrive by copy: each peer's for the replica that its lane feeds.
@@ -94,11 +105,14 @@ int64_t most_rows(const MoeOptions& options, int64_t sequences, int64_t sequence
   const int64_t groups = divide_up(tokens, group);
   int64_t rows = 0;
   for (const bool training : {true, false}) {
-    const int64_t of_expert = std::min(checked_multiply(groups, capacity(options, group, training)), tokens);  // from one lane
+    const bool fixed = training && options.fixed_block > 0;
+    const int64_t of_expert = fixed ? options.fixed_block : std::min(checked_multiply(groups, capacity(options, group, training)), tokens);  // from one lane
     // Home to host: every entry of every token, or every expert full.
-    rows = std::max(rows, std::min(checked_multiply(tokens, entries_of(options)), checked_multiply(options.experts, of_expert)));
+    const int64_t full = checked_multiply(options.experts, of_expert);
+    rows = std::max(rows, fixed ? full : std::min(checked_multiply(tokens, entries_of(options)), full));
     // Host to home, of one lane: every expert's block full, or every entry that can be here and every block padded.
     const auto of_lane = [&](int64_t hosted) {
+      if (fixed) return checked_multiply(hosted, round_up(of_expert, kRowMultiple));
       const int64_t entries = checked_multiply(tokens, std::min(entries_of(options), hosted));
       return std::min(checked_multiply(hosted, round_up(of_expert, kRowMultiple)), checked_add(entries, checked_multiply(hosted, kRowMultiple - 1)));
     };

@@ -2,7 +2,7 @@
 // it makes, the only part of a model that holds a communicator.
 //
 // Collectives of one MoE layer and one micro-batch, in this order on every rank, whatever it has to send:
-//   forward   "expert counts", then "dispatch" and "combine" of every chunk, in the order of trip.h
+//   forward   "expert counts" where blocks are not of fixed size, then "dispatch" and "combine" of every chunk, in the order of trip.h
 //   backward  "combine backward" and "dispatch backward", likewise
 // dispatch and combine backward carry rows from home to host, combine and dispatch backward from host to home. Each of
 // the two backwards is the adjoint of its forward. Segments place every row where it is needed, in order of (expert,
@@ -30,7 +30,7 @@ class Exchange {
   Exchange(Communicator& communicator, const Grid& grid, int layer, int experts, int chunks);
 
   // Every rank tells every other how many rows come for each of its experts, in the replica that the rank's lane feeds.
-  // Fills the table, which outlives the trips.
+  // Fills the table, which outlives the trips. Blocks of fixed size need no telling, and the device need not be waited for.
   void count(Context& ctx, const Route& route, RowTable& table) const;
   // Dispatch and combine of rows [.., columns] activation, which arrive in saved memory. Each way has its form of `payloads`;
   // memory for those that are compressed is scratch.
@@ -40,6 +40,7 @@ class Exchange {
 
  private:
   void address_counts(int64_t lane, const RowTable& table) const;
+  void lay_out_blocks(int64_t lane, const Route& route, RowTable& table) const;
 
   Communicator& communicator_;
   const Grid& grid_;

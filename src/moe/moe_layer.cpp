@@ -59,7 +59,7 @@ void MoeLayer::visit(const ParameterVisitor& visitor) {
 
 // Fills saved.route(). Answers with the rows that it sends: x itself, or the mixer's slots.
 Tensor MoeLayer::route(Context& ctx, const Tensor& x, const RoutingBatch& batch, Saved& saved) const {
-  if (mixer_) return mixer_->forward(ctx, x, batch, saved.mixer, saved.router.route, saved.router.statistics);
+  if (mixer_) return mixer_->forward(ctx, x, batch, saved.mixer, saved.router.route, saved.router.counted);
   router_.forward(ctx, x, batch, saved.router);
   return x;
 }

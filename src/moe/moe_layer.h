@@ -32,7 +32,7 @@ class MoeLayer {
     mutable PayloadLosses payload;  // of compressed ways; those of backward are known after it
 
     const Route& route() const { return router.route; }
-    const RouterStatistics& statistics() const { return router.statistics; }
+    const RouterStatistics& statistics() const { return router.statistics(); }
   };
 
   // `prefix` is the layer's global name, such as "decoder.block.3.moe"; `layer` counts the MoE layers of the model from

@@ -56,6 +56,7 @@ struct MoeOptions {
   int64_t vocabulary = 0;    // of hash routing: numbers of tokens are below it
   uint64_t seed = 0;         // of hash routing's table
   int overlap_chunks = 1;    // into which the exchange is cut; no result depends on it
+  int64_t fixed_block = 0;   // in training: rows that every expert gets from every lane, see fixed_block(); 0: as many as there are
   PayloadOptions payload{};
 };
 

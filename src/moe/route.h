@@ -3,7 +3,8 @@
 // Entries (token, expert, slot, weight) are sorted by (expert, slot). A token has at most k of them: one in top-1
 // routing, one for each choice in top-k, one for each expert that chose it in expert choice. A dropped choice has none,
 // and a token without entries has the MoE output zero. A row's slot is its number among the kept rows of its expert in
-// the whole micro-batch, groups in order, then places in the group.
+// the whole micro-batch, groups in order, then places in the group. With blocks of fixed size the list has as many entries
+// for every expert, and those that hold no token are rows of zeros: nobody needs to know how many rows there are.
 #pragma once
 
 #include <cstdint>
@@ -27,15 +28,16 @@ struct Route {
   RouterShape shape;
   int64_t choices = 1;                // k: entries that a token has at most
   int64_t capacity = 0;               // slots of one expert in one token group
-  int64_t entries = 0;                // kept choices
+  int64_t block = 0;                  // rows of each expert's block where blocks are of fixed size, else 0
+  int64_t entries = 0;                // rows of the list: kept choices, or all blocks
   Tensor expert;                      // [T, k] I32, negative where there is no such choice: -1 for padding
   Tensor gate;                        // [T, k] exact: what multiplies the row that comes back
   Tensor position;                    // [T, k] I32: the choice's entry, -1 where it has none
-  Tensor token;                       // [T * k] I32: the entry's token, -1 after the last
-  Tensor source;                      // [T * k] I32: the entry's choice, token * k + choice, -1 after the last
+  Tensor token;                       // [T * k, or all blocks] I32: the entry's token, -1 where there is none
+  Tensor source;                      // like token, I32: the entry's choice, token * k + choice, -1 where there is none
   Tensor requested;                   // [G, E] I32, before capacity
   Tensor kept;                        // [E] I32, after capacity
-  std::vector<int32_t> kept_on_host;  // [E]; its memory is reused from step to step
+  std::vector<int32_t> listed;        // [E] entries of each expert: what it keeps, or a block; its memory is reused
 };
 
 // Decisions of routers by (layer, lane, accumulation): recorded in one run and replayed in another, so that perturbed

@@ -120,14 +120,16 @@ void Router::begin(Context& ctx, const Tensor& x, const RoutingBatch& batch, Sav
   route.shape = {tokens, experts, group_tokens_of(options_, tokens)};
   route.choices = choices_of(options_);
   route.capacity = capacity(options_, route.shape.group_tokens, ctx.training);
+  route.block = ctx.training ? options_.fixed_block : 0;
   route.expert = ctx.keep(Dtype::kI32, {tokens, route.choices});
   route.gate = ctx.keep(exact, {tokens, route.choices});
   route.position = ctx.keep(Dtype::kI32, {tokens, route.choices});
-  route.token = ctx.keep(Dtype::kI32, {tokens * route.choices});
+  route.token = ctx.keep(Dtype::kI32, {route.block > 0 ? experts * route.block : tokens * route.choices});
   route.source = plain() ? route.token : ctx.keep(Dtype::kI32, {tokens * route.choices});
   route.requested = ctx.keep(Dtype::kI32, {route.shape.groups(), experts});
   route.kept = ctx.keep(Dtype::kI32, {experts});
   saved.x = x;
+  saved.sums = plain() ? ctx.keep(Dtype::kF64, {kRouterSums}) : Tensor();
   saved.loss = batch.loss;
   if (!policy_.balances()) saved.loss.balance = 0;
   if (!policy_.reads_probabilities()) return;
@@ -148,17 +150,16 @@ const Route& Router::forward(Context& ctx, const Tensor& x, const RoutingBatch& 
   }
   if (plain()) {
     if (ctx.routes != nullptr) record_or_replay(ctx, saved);
-    const Tensor slot = ctx.temporary(Dtype::kI32, {tokens}), sums = ctx.temporary(Dtype::kF64, {kRouterSums}), expert = flat(route.expert);
+    const Tensor slot = ctx.temporary(Dtype::kI32, {tokens}), expert = flat(route.expert);
     ctx.backend.assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(flat(route.position)), Out(route.token), expert, route.shape,
-                             route.capacity);
-    ctx.backend.router_losses(Out(sums), saved.probabilities, saved.log_sum_exp, expert, route.requested, route.shape, saved.loss);
-    ctx.backend.copy_to_host(sums, saved.statistics.sums.data());
+                             {route.capacity, route.block});
+    ctx.backend.router_losses(Out(saved.sums), saved.probabilities, saved.log_sum_exp, expert, route.requested, route.shape, saved.loss);
   } else {
     RoutingBatch told = batch;
     told.loss = saved.loss;
-    policy_.forward(ctx, told, state_, {saved.probabilities, saved.log_sum_exp}, route, saved.statistics.sums, saved.policy);
+    policy_.forward(ctx, told, state_, {saved.probabilities, saved.log_sum_exp}, route, saved.counted.sums, saved.policy);
   }
-  count(ctx, saved);
+  list(ctx, saved);
   return route;
 }
 
@@ -184,25 +185,43 @@ void Router::record_or_replay(Context& ctx, Saved& saved) const {
   }
 }
 
-// Brings to the host what exchange and reports need.
-void Router::count(Context& ctx, Saved& saved) const {
+// What the exchange must know on the host: with blocks of fixed size nothing that the device would tell.
+void Router::list(Context& ctx, Saved& saved) const {
   Route& route = saved.route;
-  RouterStatistics& statistics = saved.statistics;
   const size_t experts = static_cast<size_t>(route.shape.experts);
-  route.kept_on_host.resize(experts);
-  ctx.backend.copy_to_host(route.kept, route.kept_on_host.data());
-  saved.requested_on_host.resize(static_cast<size_t>(route.requested.elements()));
-  ctx.backend.copy_to_host(route.requested, saved.requested_on_host.data());
+  if (route.block > 0) {
+    route.listed.assign(experts, static_cast<int32_t>(route.block));
+  } else {
+    route.listed.resize(experts);
+    ctx.backend.copy_to_host(route.kept, route.listed.data());
+  }
+  route.entries = std::accumulate(route.listed.begin(), route.listed.end(), int64_t{0});
+  saved.unread = &ctx.backend;
+  if (plain()) return;
+  saved.statistics();
+  RouterStatistics& counted = saved.counted;
+  counted.tokens = tokens_of(saved.policy.decision);
+  if (options_.router != RouterKind::kExpertChoice) return;
+  counted.asked = counted.tokens;
+  counted.dropped = tokens_without_entry(saved.policy.decision);
+}
 
-  statistics.requested.assign(experts, 0);
-  statistics.kept.assign(route.kept_on_host.begin(), route.kept_on_host.end());
-  for (size_t i = 0; i < saved.requested_on_host.size(); ++i) statistics.requested[i % experts] += saved.requested_on_host[i];
-  const int64_t requested = std::accumulate(statistics.requested.begin(), statistics.requested.end(), int64_t{0});
-  route.entries = std::accumulate(statistics.kept.begin(), statistics.kept.end(), int64_t{0});
-  statistics.tokens = plain() ? requested : tokens_of(saved.policy.decision);
-  const bool experts_choose = options_.router == RouterKind::kExpertChoice;
-  statistics.asked = experts_choose ? statistics.tokens : requested;
-  statistics.dropped = experts_choose ? tokens_without_entry(saved.policy.decision) : requested - route.entries;
+const RouterStatistics& Router::Saved::statistics() const {
+  if (unread == nullptr) return counted;
+  const size_t experts = static_cast<size_t>(route.shape.experts);
+  if (sums.exists()) unread->copy_to_host(sums, counted.sums.data());
+  read.resize(experts);
+  unread->copy_to_host(route.kept, read.data());
+  counted.kept.assign(read.begin(), read.end());
+  read.resize(static_cast<size_t>(route.requested.elements()));
+  unread->copy_to_host(route.requested, read.data());
+  counted.requested.assign(experts, 0);
+  for (size_t i = 0; i < read.size(); ++i) counted.requested[i % experts] += read[i];
+  counted.asked = std::accumulate(counted.requested.begin(), counted.requested.end(), int64_t{0});
+  counted.tokens = counted.asked;
+  counted.dropped = counted.asked - std::accumulate(counted.kept.begin(), counted.kept.end(), int64_t{0});
+  unread = nullptr;
+  return counted;
 }
 
 void Router::backward(Context& ctx, const Tensor& dgate, const Saved& saved, Gradients& grads, Accumulate dx) const {

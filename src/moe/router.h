@@ -46,11 +46,16 @@ class Router {
     Tensor x;              // [T, D] activation: the layer's input, alive until backward
     Tensor probabilities;  // [T, E] exact; none in hash routing
     Tensor log_sum_exp;    // [T] exact; none in hash routing
+    Tensor sums;           // [kRouterSums] F64; none where the host knows them already
     RouterLoss loss;
     Route route;
-    RouterStatistics statistics;
-    RoutingPolicy::Saved policy;             // of all but plain top-1
-    std::vector<int32_t> requested_on_host;  // [G, E]; here so that its memory is reused
+    RoutingPolicy::Saved policy;        // of all but plain top-1
+    mutable Backend* unread = nullptr;  // has the numbers of `counted` that are not on the host yet
+    mutable RouterStatistics counted;   // see statistics()
+    mutable std::vector<int32_t> read;  // [G, E] or [E]; here so that its memory is reused
+
+    // Waits for the device the first time after a forward, which must be while its saved memory is there.
+    const RouterStatistics& statistics() const;
   };
 
   // `layer` is the number of the MoE layer. The weight is named `<prefix>.router.weight`.
@@ -78,7 +83,7 @@ class Router {
   PackedMatrix weight(Context& ctx, Side side) const;
   Tensor logits(Context& ctx, const Tensor& x) const;
   void record_or_replay(Context& ctx, Saved& saved) const;
-  void count(Context& ctx, Saved& saved) const;
+  void list(Context& ctx, Saved& saved) const;
 
   int layer_;
   MoeOptions options_;

@@ -176,7 +176,7 @@ void SoftMixer::fill_route(Context& ctx, int64_t sequences, Route& route, Router
     expert[static_cast<size_t>(row)] = static_cast<int32_t>(e);
   }
   const std::vector<int32_t> requested(static_cast<size_t>(sequences * experts_), static_cast<int32_t>(slots_));
-  route.kept_on_host.assign(static_cast<size_t>(experts_), static_cast<int32_t>(sequences * slots_));
+  route.listed.assign(static_cast<size_t>(experts_), static_cast<int32_t>(sequences * slots_));
   const auto keep = [&ctx](const std::vector<int32_t>& values, Shape shape) {
     const Tensor tensor = ctx.keep(Dtype::kI32, shape);
     ctx.backend.copy_from_host(values.data(), Out(tensor));
@@ -187,7 +187,7 @@ void SoftMixer::fill_route(Context& ctx, int64_t sequences, Route& route, Router
   route.token = keep(token, {rows});
   route.source = route.token;
   route.requested = keep(requested, {sequences, experts_});
-  route.kept = keep(route.kept_on_host, {experts_});
+  route.kept = keep(route.listed, {experts_});
   statistics = RouterStatistics();
   statistics.requested.assign(static_cast<size_t>(experts_), sequences * slots_);
   statistics.kept = statistics.requested;

@@ -234,7 +234,7 @@ void updates(Bench& bench) {
     const RouterShape shape{tokens, experts, tokens};
     bench.time(label, static_cast<double>(logits.bytes()), "GB/s", [&] {
       backend.router_forward(Out(p), Out(lse), Out(expert), Out(gate), logits, Tensor());
-      backend.assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, 320);
+      backend.assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, {320});
       backend.router_losses(Out(sums), p, lse, expert, requested, shape, {0.01, 0.001});
       backend.router_backward(Out(dlogits), gate, p, lse, expert, requested, shape, {0.01, 0.001});
     });

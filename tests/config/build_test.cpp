@@ -133,6 +133,12 @@ TEST(ConfigBuild, CarriesTheStepOver) {
   EXPECT_EQ(batches.seed, 18446744073709551615u);
 }
 
+TEST(ConfigBuild, ABlockOfFixedSizeHoldsWhatAnExpertKeepsOfAMicroBatch) {
+  EXPECT_EQ(model_options(valid_config()).moe.fixed_block, 0);
+  const Config config = valid_config_with({"parallel.fixed_blocks=true", "model.moe.capacity_factor=1.5", "model.moe.min_capacity=1"});
+  EXPECT_EQ(model_options(config).moe.fixed_block, 6) << "16 tokens, 4 experts";
+}
+
 TEST(ConfigBuild, DefaultsOfTheSchemaAreThoseOfTheStructs) {
   const Config config = valid_config();
   const ModelOptions model = model_options(config), plain;
@@ -205,7 +211,7 @@ TEST(ConfigResume, AnyOtherDifferenceIsNamed) {
   const Config stored = resolve_config(valid_config(), false);
   for (const char* change : {"seed=2", "train.lanes=8", "train.accumulate=2", "train.sequences=1", "model.width=32", "model.moe.experts=8",
                              "model.head_width=16", "optimizer.learning_rate=0.5", "optimizer.schedule_steps=5", "data.corpus=other", "precision=BF16",
-                             "parallel.expert_replicas=2", "parallel.slices=2", "model.bias=true"}) {
+                             "parallel.expert_replicas=2", "parallel.slices=2", "parallel.fixed_blocks=true", "model.bias=true"}) {
     const std::string name = std::string(change).substr(0, std::string(change).find('='));
     EXPECT_THAT(error_of(ExitCode::kUsage, [&] { resume_config(stored, valid_config_with({change})); }), StartsWith(name + " is ")) << change;
   }

@@ -116,6 +116,18 @@ TEST(ConfigValidate, EveryReplicaOfAnExpertNeedsALane) {
   accept({"train.lanes=3", "parallel.expert_replicas=3"});
 }
 
+TEST(ConfigValidate, BlocksOfFixedSizeNeedACapacityAndPlainRouting) {
+  accept({"parallel.fixed_blocks=true"});
+  EXPECT_THAT(refusal({"parallel.fixed_blocks=true", "model.moe.capacity_factor=0"}),
+              AllOf(StartsWith("parallel.fixed_blocks is true but"), HasSubstr("a model.moe.capacity_factor above 0")));
+  for (const char* other : {"model.moe.top_k=2", "model.moe.gate=MASK_ONLY", "model.moe.exploration=SAMPLE", "model.moe.bias_rate=0.1",
+                            "model.moe.balance_scope=GLOBAL", "model.moe.router=NO_TOKEN_LEFT_BEHIND"}) {
+    std::vector<std::string> overrides = {"parallel.fixed_blocks=true", other};
+    if (std::string(other).find("NO_TOKEN") != std::string::npos) overrides.push_back("model.moe.top_k=2");
+    EXPECT_THAT(refusal(overrides), AllOf(StartsWith("parallel.fixed_blocks is true but"), HasSubstr("TOP_K"))) << other;
+  }
+}
+
 TEST(ConfigValidate, SchedulesThatEndNeedTheirLength) {
   for (const char* schedule : {"LINEAR", "COSINE"}) {
     const std::string choice = std::string("optimizer.schedule=") + schedule;

@@ -179,9 +179,9 @@ void Mirror::router_forward(Out probabilities, Out log_sum_exp, Out expert, Out 
   at.home();
 }
 
-void Mirror::assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, int64_t capacity) {
+void Mirror::assign_slots(Out requested, Out kept, Out slot, Out position, Out token, const Tensor& expert, const RouterShape& shape, const SlotRule& rule) {
   const Journey at(*backend_, {requested.tensor, kept.tensor, slot.tensor, position.tensor, token.tensor, expert});
-  backend_->assign_slots(at(requested), at(kept), at(slot), at(position), at(token), at(expert), shape, capacity);
+  backend_->assign_slots(at(requested), at(kept), at(slot), at(position), at(token), at(expert), shape, rule);
   at.home();
 }
 

@@ -42,17 +42,18 @@ struct Work {
 // ---- operations
 
 // `groups` of a size that no power of two divides, so that a group's tiles lie across the warp's chunks of tiles.
-Results slots(Work& work, const RouterShape& s, int64_t capacity) {
+Results slots(Work& work, const RouterShape& s, const SlotRule& rule) {
   const Tensor expert = work.pool.integers({s.tokens}, -1, s.experts);
   for (int64_t t = 0; t < s.tokens; t += 3) set(expert, t, 0, 5);  // crowded
   const Tensor requested = work.target(kI32, {s.groups(), s.experts}), kept = work.target(kI32, {s.experts});
-  const Tensor slot = work.target(kI32, {s.tokens}), position = work.target(kI32, {s.tokens}), token = work.target(kI32, {s.tokens});
-  work.backend.assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, s, capacity);
+  const Tensor slot = work.target(kI32, {s.tokens}), position = work.target(kI32, {s.tokens}), token = work.target(kI32, {rule.rows(s)});
+  work.backend.assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, s, rule);
   return {{"requested", requested}, {"kept", kept}, {"slot", slot}, {"position", position}, {"token", token}};
 }
-Results slots_of_short_groups(Work& work) { return slots(work, {7205, 37, 600}, 11); }
-Results slots_of_one_group(Work& work) { return slots(work, {8500, 300, 8500}, 25); }
-Results slots_of_single_tokens(Work& work) { return slots(work, {300, 7, 1}, 1); }
+Results slots_of_short_groups(Work& work) { return slots(work, {7205, 37, 600}, {11}); }
+Results slots_of_one_group(Work& work) { return slots(work, {8500, 300, 8500}, {25}); }
+Results slots_of_single_tokens(Work& work) { return slots(work, {300, 7, 1}, {1}); }
+Results slots_in_blocks(Work& work) { return slots(work, {7205, 300, 600}, {5, 70}); }
 
 Results router(Work& work, const RouterShape& s) {
   const Shape shape{s.tokens, s.experts};
@@ -69,7 +70,7 @@ Results losses(Work& work, const RouterShape& s) {
   const Tensor p = work.target(kF32, {s.tokens, s.experts}), lse = work.target(kF32, {s.tokens}), gate = work.target(kF32, {s.tokens});
   const Tensor expert = work.target(kI32, {s.tokens}), requested = work.target(kI32, {s.groups(), s.experts}), other = work.target(kI32, {s.tokens});
   reference->router_forward(Out(p), Out(lse), Out(expert), Out(gate), logits, mask);
-  reference->assign_slots(Out(requested), Out(work.target(kI32, {s.experts})), Out(other), Out(other), Out(other), expert, s, 3);
+  reference->assign_slots(Out(requested), Out(work.target(kI32, {s.experts})), Out(other), Out(other), Out(other), expert, s, {3});
   const Tensor sums = work.target(kF64, {kRouterSums}), dlogits = work.target(kF32, {s.tokens, s.experts});
   const RouterLoss loss{0.7, 0.02};
   work.backend.router_losses(Out(sums), p, lse, expert, requested, s, loss);
@@ -154,6 +155,7 @@ std::vector<Case> f32_cases() {
   std::vector<Case> all = {{"slots_of_short_groups", slots_of_short_groups, kF32},
                            {"slots_of_one_group", slots_of_one_group, kF32},
                            {"slots_of_single_tokens", slots_of_single_tokens, kF32},
+                           {"slots_in_blocks", slots_in_blocks, kF32},
                            {"router_of_many_experts", router_of_many_experts, kF32},
                            {"losses_of_one_group", losses_of_one_group, kF32},
                            {"losses_of_many_groups", losses_of_many_groups, kF32},

@@ -11,15 +11,16 @@ class Routing : public BackendTest {
   struct Slots {
     Tensor requested, kept, slot, position, token;
   };
-  Slots slots(Backend& b, const Tensor& expert, const RouterShape& shape, int64_t capacity) {
+  Slots slots(Backend& b, const Tensor& expert, const RouterShape& shape, const SlotRule& rule) {
     const Slots s{integers({shape.groups(), shape.experts}), integers({shape.experts}), integers({shape.tokens}), integers({shape.tokens}),
-                  integers({shape.tokens})};
-    b.assign_slots(Out(s.requested), Out(s.kept), Out(s.slot), Out(s.position), Out(s.token), expert, shape, capacity);
+                  integers({rule.rows(shape)})};
+    b.assign_slots(Out(s.requested), Out(s.kept), Out(s.slot), Out(s.position), Out(s.token), expert, shape, rule);
     return s;
   }
-  void compare_slots(const Tensor& expert, const RouterShape& shape, int64_t capacity) {
-    const Slots actual = slots(*backend, expert, shape, capacity), expected = slots(*reference, expert, shape, capacity);
-    const std::string what = label("assign_slots", shape.tokens, shape.experts, shape.group_tokens) + ", capacity " + std::to_string(capacity) + ": ";
+  void compare_slots(const Tensor& expert, const RouterShape& shape, const SlotRule& rule) {
+    const Slots actual = slots(*backend, expert, shape, rule), expected = slots(*reference, expert, shape, rule);
+    const std::string what = label("assign_slots", shape.tokens, shape.experts, shape.group_tokens) + ", capacity " + std::to_string(rule.capacity) +
+                             ", blocks of " + std::to_string(rule.block) + ": ";
     expect_same_bits(actual.requested, expected.requested, what + "requested");
     expect_same_bits(actual.kept, expected.kept, what + "kept");
     expect_same_bits(actual.slot, expected.slot, what + "slot");
@@ -35,7 +36,7 @@ class Routing : public BackendTest {
     const Tensor logits = pool.uniform(Dtype::kF64, {s.tokens, s.experts}, -3, 3);
     Routed r{pool.make(Dtype::kF64, logits.shape()), pool.make(Dtype::kF64, {s.tokens}), integers({s.tokens}), pool.make(Dtype::kF64, {s.tokens}), {}};
     reference->router_forward(Out(r.p), Out(r.lse), Out(r.expert), Out(r.gate), logits, mask);
-    r.requested = slots(*reference, r.expert, s, 2).requested;
+    r.requested = slots(*reference, r.expert, s, {2}).requested;
     r.p = pool.as(exact, r.p);
     r.lse = pool.as(exact, r.lse);
     return r;
@@ -85,10 +86,10 @@ TEST_P(Routing, TiesGoToTheLowestExpert) {
 
 TEST_P(Routing, SlotsOfEveryShape) {
   for (const RouterShape& s : kShapes) {
-    for (int64_t capacity : {int64_t{0}, int64_t{1}, int64_t{3}, s.group_tokens}) {
-      compare_slots(pool.integers({s.tokens}, -1, s.experts), s, capacity);
-      compare_slots(pool.integers({s.tokens}, 0, std::min<int64_t>(2, s.experts)), s, capacity);  // crowded
-      compare_slots(pool.filled(Dtype::kI32, {s.tokens}, -1), s, capacity);                       // nothing but padding
+    for (const SlotRule& rule : {SlotRule{0}, SlotRule{1}, SlotRule{3}, SlotRule{s.group_tokens}, SlotRule{3, 3 * s.groups()}, SlotRule{3, s.tokens + 5}}) {
+      compare_slots(pool.integers({s.tokens}, -1, s.experts), s, rule);
+      compare_slots(pool.integers({s.tokens}, 0, std::min<int64_t>(2, s.experts)), s, rule);  // crowded
+      compare_slots(pool.filled(Dtype::kI32, {s.tokens}, -1), s, rule);                       // nothing but padding
     }
   }
 }
@@ -97,10 +98,11 @@ TEST_P(Routing, SlotsOfEveryShape) {
 TEST_P(Routing, SeventyThousandTokensOfOneExpert) {
   constexpr int64_t kTokens = 70007;
   const Tensor expert = pool.filled(Dtype::kI32, {kTokens}, 1);
-  compare_slots(expert, {kTokens, 3, kTokens}, kTokens);
-  compare_slots(expert, {kTokens, 3, kTokens}, 66000);
-  compare_slots(expert, {kTokens, 3, 1024}, int64_t{1} << 40);
-  const Slots s = slots(*backend, expert, {kTokens, 3, 1024}, kTokens);
+  compare_slots(expert, {kTokens, 3, kTokens}, {kTokens});
+  compare_slots(expert, {kTokens, 3, kTokens}, {kTokens, kTokens});
+  compare_slots(expert, {kTokens, 3, kTokens}, {66000});
+  compare_slots(expert, {kTokens, 3, 1024}, {int64_t{1} << 40});
+  const Slots s = slots(*backend, expert, {kTokens, 3, 1024}, {kTokens});
   EXPECT_EQ(at(s.kept, 1), kTokens);
   EXPECT_EQ(at(s.slot, kTokens - 1), kTokens - 1);
 }

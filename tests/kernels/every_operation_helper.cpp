@@ -154,7 +154,7 @@ void EveryOperation::routing() {
   const Tensor slot = result("slot", Dtype::kI32, {tokens}), position = result("position", Dtype::kI32, {tokens});
   const Tensor token = result("token", Dtype::kI32, {tokens});
   backend.router_forward(Out(p), Out(lse), Out(expert), Out(gate), exact({tokens, experts}, -3, 3), pool.integers({tokens}, 0, 5));
-  backend.assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, s, 4);
+  backend.assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, s, {4});
   backend.router_losses(Out(result("router losses", Dtype::kF64, {kRouterSums})), p, lse, expert, requested, s, loss);
   backend.router_backward(Out(result("router dlogits", Dtype::kF32, {tokens, experts})), exact({tokens}), p, lse, expert, requested, s, loss);
 }

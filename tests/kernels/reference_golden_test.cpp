@@ -48,7 +48,7 @@ Routed route(Backend& backend, Pool& pool, const Tensor& logits, const Tensor& m
   r.slot = pool.make(Dtype::kI32, {shape.tokens});
   r.position = pool.make(Dtype::kI32, {shape.tokens});
   r.token = pool.make(Dtype::kI32, {shape.tokens});
-  backend.assign_slots(Out(r.requested), Out(r.kept), Out(r.slot), Out(r.position), Out(r.token), r.expert, shape, capacity);
+  backend.assign_slots(Out(r.requested), Out(r.kept), Out(r.slot), Out(r.position), Out(r.token), r.expert, shape, {capacity});
   r.sums = pool.make(kF64, {kRouterSums});
   backend.router_losses(Out(r.sums), r.probabilities, r.log_sum_exp, r.expert, r.requested, shape, loss);
   return r;
@@ -99,13 +99,20 @@ TEST_F(ReferenceGolden, CapacityCountsWithinAGroupAndSlotsThroughTheMicroBatch) 
   const RouterShape shape{10, 3, 4};
   const Tensor requested = pool.make(Dtype::kI32, {3, 3}), kept = pool.make(Dtype::kI32, {3}), slot = pool.make(Dtype::kI32, {10});
   const Tensor position = pool.make(Dtype::kI32, {10}), token = pool.make(Dtype::kI32, {10});
-  backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, 1);
+  backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, {1});
   expect_values(requested, {1, 2, 0, 0, 0, 0, 0, 2, 0});
   expect_values(kept, {1, 2, 0});
   expect_values(slot, {0, -1, -1, 0, -1, -1, -1, -1, 1, -1});
   expect_values(position, {1, -1, -1, 0, -1, -1, -1, -1, 2, -1});
   expect_values(token, {3, 0, 8, -1, -1, -1, -1, -1, -1, -1});
-  backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, 0);
+  const Tensor blocks = pool.make(Dtype::kI32, {9});
+  backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(blocks), expert, shape, {1, 3});
+  expect_values(slot, {0, -1, -1, 0, -1, -1, -1, -1, 1, -1});
+  expect_values(position, {3, -1, -1, 0, -1, -1, -1, -1, 4, -1});
+  expect_values(blocks, {3, -1, -1, 0, 8, -1, -1, -1, -1});
+  EXPECT_THROW(backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(pool.make(Dtype::kI32, {6})), expert, shape, {1, 2}), InternalError)
+      << "three groups may keep three";
+  backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, {0});
   expect_values(kept, {0, 0, 0});
   expect_values(requested, {1, 2, 0, 0, 0, 0, 0, 2, 0});
 }

@@ -149,7 +149,7 @@ class RouterGradient : public ReferenceGradient {
   }
   double forward(const RouterLoss& loss) {
     backend->router_forward(Out(p), Out(lse), Out(expert), Out(gate), logits, mask);
-    backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, 2);
+    backend->assign_slots(Out(requested), Out(kept), Out(slot), Out(position), Out(token), expert, shape, {2});
     backend->router_losses(Out(sums), p, lse, expert, requested, shape, loss);
     return inner_product(gate, dgate) + at(sums, 0) + at(sums, 1);
   }

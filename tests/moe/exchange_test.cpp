@@ -37,10 +37,10 @@ struct Side {
     route.kept = ctx.keep(Dtype::kI32, {experts});
     const Tensor slot = ctx.keep(Dtype::kI32, {tokens});
     backend->assign_slots(Out(route.requested), Out(route.kept), Out(slot), Out(route.position.reshape({tokens})), Out(route.token),
-                          route.expert.reshape({tokens}), route.shape, tokens);
-    route.kept_on_host.resize(static_cast<size_t>(experts));
-    backend->copy_to_host(route.kept, route.kept_on_host.data());
-    for (const int32_t kept : route.kept_on_host) route.entries += kept;
+                          route.expert.reshape({tokens}), route.shape, {tokens});
+    route.listed.resize(static_cast<size_t>(experts));
+    backend->copy_to_host(route.kept, route.listed.data());
+    for (const int32_t kept : route.listed) route.entries += kept;
     // What was in the memory before must not show.
     fill(ctx.keep(Dtype::kF64, {4000}), [](int64_t, int64_t) { return 1e9; });
     fill(ctx.temporary(Dtype::kF64, {4000}), [](int64_t, int64_t) { return 1e9; });

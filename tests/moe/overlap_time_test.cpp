@@ -36,7 +36,7 @@ double trip_seconds(int chunks, int experts, const Work& work) {
     Trace trace;
     Context ctx{*backend, saved, scratch, kPrecisionF64, trace, Key{.lane = comm->rank()}};
     Route route;
-    route.kept_on_host.assign(static_cast<size_t>(2 * experts), static_cast<int32_t>(kRows / experts));
+    route.listed.assign(static_cast<size_t>(2 * experts), static_cast<int32_t>(kRows / experts));
     route.entries = 2 * kRows;
     const Exchange exchange(*comm, grid, 0, 2 * experts, chunks);
     RowTable table;

@@ -108,7 +108,7 @@ class LogitRouter {
 
   std::vector<int> experts() const { return integers(kept_.route.expert); }
   std::vector<int> positions() const { return integers(kept_.route.position); }
-  const RouterStatistics& statistics() const { return kept_.statistics; }
+  const RouterStatistics& statistics() const { return kept_.statistics(); }
   Context& context() { return ctx_; }
   RouterState& state() { return router_.state(); }
   const Router::Saved& saved() const { return kept_; }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "src/model/accounting.h"
+#include "src/moe/capacity.h"
 #include "tests/train/tiny_helper.h"
 
 namespace switchyard {
@@ -90,6 +91,11 @@ INSTANTIATE_TEST_SUITE_P(All, ArenasOfAStep,
                                                 PayloadOptions& payload = job.trainer.model.moe.payload;
                                                 payload.format[1] = payload.format[3] = PayloadFormat::kFp8;
                                                 job.trainer.model.moe.top_k = 2;
+                                              }},
+                                         Case{"FixedBlocks",
+                                              [](TinyJob& job) {
+                                                const TrainOptions& train = job.trainer.train;
+                                                job.trainer.model.moe.fixed_block = fixed_block(job.trainer.model.moe, train.sequences * train.sequence_length);
                                               }},
                                          Case{"Dense", [](TinyJob& job) { job.trainer.model.moe.experts = 1; }}),
                          [](const testing::TestParamInfo<Case>& parameter) { return parameter.param.name; });

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "src/data/batches.h"
+#include "src/moe/capacity.h"
 #include "src/train/gradient_sink.h"
 #include "tests/train/tiny_helper.h"
 
@@ -25,6 +26,16 @@ TEST(Overlap, AStepHasTheSameBitsInAnyNumberOfChunks) {
         expect_same(trail_of(job, ranks, 2), whole, std::to_string(chunks) + " chunks on " + std::to_string(ranks) + " ranks");
       }
     }
+  }
+}
+
+TEST(Overlap, AStepInBlocksOfFixedSizeHasTheSameBitsOnAnyNumberOfRanks) {
+  TinyJob job = tiny_job();
+  job.trainer.model.moe.fixed_block = fixed_block(job.trainer.model.moe, job.trainer.train.sequences * job.trainer.train.sequence_length);
+  const Trail whole = trail_of(job, 1, 2);
+  for (const int chunks : {1, 2}) {
+    job.trainer.model.moe.overlap_chunks = chunks;
+    for (const int ranks : {1, 2, 3, 4}) expect_same(trail_of(job, ranks, 2), whole, std::to_string(chunks) + " chunks on " + std::to_string(ranks) + " ranks");
   }
 }
 

@@ -49,6 +49,11 @@ on reverse 1 must_train 2 shared "${gpu[@]}" --set train.steps=$steps --set para
 expect_digest shared "$whole" "2 ranks that share a GPU"
 on random 2 must_train 2 chunked "${gpu[@]}" --set train.steps=$steps --set parallel.overlap_chunks=2
 expect_digest chunked "$whole" "rows in two chunks"
+fixed=(--set parallel.fixed_blocks=true)
+on '' 1 must_train 0 fixed "${gpu[@]}" "${fixed[@]}" --set train.steps=$steps
+expect_near "$(loss fixed $steps)" "$(loss cpu $steps)" 1e-3 "blocks of fixed size"
+on late 2 must_train 2 fixed2 "${gpu[@]}" "${fixed[@]}" --set train.steps=$steps
+expect_digest fixed2 "$(digest fixed)" "blocks of fixed size on 2 ranks"
 
 on '' 2 must_train 2 first "${gpu[@]}" --set train.steps=$((steps / 2))
 cp -r "$work/first" "$work/second"
