@@ -95,6 +95,7 @@ INSTANTIATE_TEST_SUITE_P(All, ArenasOfAStep,
                                          Case{"FixedBlocks",
                                               [](TinyJob& job) {
                                                 const TrainOptions& train = job.trainer.train;
+                                                job.trainer.model.moe.capacity_factor = 1.5;
                                                 job.trainer.model.moe.fixed_block = fixed_block(job.trainer.model.moe, train.sequences * train.sequence_length);
                                               }},
                                          Case{"Dense", [](TinyJob& job) { job.trainer.model.moe.experts = 1; }}),
