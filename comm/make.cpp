@@ -99,7 +99,10 @@ class Chooser {
   }
 
   Made fastest() const {
-    const int64_t room = options_.sizes.exchange_bytes > 0 ? options_.sizes.exchange_bytes / session_.size() : kMeasuredBytes;
+    // A dense model has no exchange.
+    const OutboxUse use = options_.sizes.exchange_bytes > 0 ? OutboxUse::kExchange : OutboxUse::kBucket;
+    const int64_t size = use == OutboxUse::kExchange ? options_.sizes.exchange_bytes : options_.sizes.bucket_bytes;
+    const int64_t room = size > 0 ? size / session_.size() : kMeasuredBytes;
     const int64_t bytes = std::max<int64_t>(std::min(kMeasuredBytes, room) / 4 * 4, 0);
     Option best{Transport::kAuto, {}};
     int64_t least = 0;
@@ -109,7 +112,7 @@ class Chooser {
       if (transport == best.transport) continue;  // it stands in for another
       Option option = make(transport);
       if (option.transport != transport) missing = option.made.sentence;
-      const int64_t taken = measure_all_to_all(*option.made.communicator, bytes);
+      const int64_t taken = measure_all_to_all(*option.made.communicator, use, bytes);
       figures += fmt::format("{}{} {:.0f} us", figures.empty() ? "" : ", ", name(option.transport), static_cast<double>(taken) / 1e3);
       if (best.made.communicator && static_cast<double>(taken) > kClearly * static_cast<double>(least)) continue;
       best = std::move(option);

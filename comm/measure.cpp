@@ -9,7 +9,7 @@
 
 namespace switchyard {
 
-int64_t measure_all_to_all(Communicator& comm, int64_t bytes_per_pair) {
+int64_t measure_all_to_all(Communicator& comm, OutboxUse use, int64_t bytes_per_pair) {
   constexpr int kWarmUps = 2;
   constexpr size_t kRepeats = 5;
   const Call call{"measure transport", -1};
@@ -19,7 +19,7 @@ int64_t measure_all_to_all(Communicator& comm, int64_t bytes_per_pair) {
   std::vector<Segment> segments;
   for (int peer = 0; peer < comm.size(); ++peer) segments.push_back({peer, peer, 1});
   const auto exchange = [&] {
-    const Tensor outbox = comm.outbox(OutboxUse::kExchange, Dtype::kI32, comm.size(), columns);
+    const Tensor outbox = comm.outbox(use, Dtype::kI32, comm.size(), columns);
     comm.wait(comm.all_to_all(call, outbox, segments, inbox, segments, {}));
   };
   for (int i = 0; i < kWarmUps; ++i) exchange();

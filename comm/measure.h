@@ -7,8 +7,8 @@
 
 namespace switchyard {
 
-// Nanoseconds of one all_to_all of this many bytes per pair of ranks, a multiple of 4: the median over five of the
-// slowest rank's time, after two that do not count. The same on every rank. Collective.
-int64_t measure_all_to_all(Communicator& comm, int64_t bytes_per_pair);
+// Nanoseconds of one all_to_all of this many bytes per pair of ranks, a multiple of 4, out of outboxes of this use: the median
+// over five of the slowest rank's time, after two that do not count. The same on every rank. Collective.
+int64_t measure_all_to_all(Communicator& comm, OutboxUse use, int64_t bytes_per_pair);
 
 }  // namespace switchyard

@@ -269,6 +269,18 @@ TEST(Make, AutoMeasuresAndAllRanksTakeTheSame) {
   });
 }
 
+// A dense model's sums travel, and no rows do.
+TEST(Make, AutoMeasuresWhereOnlyBucketsHaveRoom) {
+  on_every_rank([] {
+    for (const OutboxSizes sizes : {OutboxSizes{0, int64_t{1} << 20}, OutboxSizes{0, 4}, OutboxSizes{}}) {
+      TransportOptions options;
+      options.sizes = sizes;
+      const Made made = make_communicator(*session(), options);
+      EXPECT_EQ(made.communicator->size(), session()->size()) << made.sentence;
+    }
+  });
+}
+
 TEST(Make, WrapsTheTransportInAnEmulatedLink) {
   on_every_rank([] {
     const LinkFileOnDisk file({{{1e-6, 1e10}, {2e-6, 1e9}}, 2});
