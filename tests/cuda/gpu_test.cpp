@@ -81,6 +81,30 @@ TEST_F(GpuTest, AMarkHoldsBackAnotherStream) {
   EXPECT_EQ(arrived, std::vector<float>(first, first + kElements));
 }
 
+// Finds nothing wrong.
+class QuietWatch final : public Watch {
+ public:
+  std::optional<Error> look(double) override { return std::nullopt; }
+  void abandon() noexcept override {}
+};
+
+TEST_F(GpuTest, WaitsForAStreamToItsEndAlsoWhereSomebodyWatches) {
+  constexpr size_t kBytes = 1000;
+  const Buffer device(kBytes, gpu->memory()), pinned(kBytes, gpu->pinned());
+  QuietWatch watch;
+  gpu->add(watch);
+  const std::vector<char> arrived = same_under_every_schedule([&] {
+    char* const last = static_cast<char*>(pinned.data());
+    std::memset(last, 0, kBytes);
+    require(cudaMemsetAsync(device.data(), 7, kBytes, gpu->compute()), "cudaMemsetAsync");
+    require(cudaMemcpyAsync(last, device.data(), kBytes, cudaMemcpyDeviceToHost, gpu->compute()), "cudaMemcpyAsync");
+    gpu->finish();
+    return std::vector<char>(last, last + kBytes);
+  });
+  EXPECT_EQ(arrived, std::vector<char>(kBytes, 7));
+  gpu->remove(watch);
+}
+
 // Pinned memory, to which the device copies while the host goes on.
 TEST_F(GpuTest, WhatIsCopiedToTheHostIsThereWhenTheCallReturns) {
   constexpr int64_t kElements = 1000;
