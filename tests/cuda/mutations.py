@@ -89,7 +89,8 @@ def draw(found, count, seed):
 
 def run(command, folder, limit):
     """Exit code and output; 124 where it took longer, with all that it started."""
-    environment = dict(os.environ, OMP_NUM_THREADS="1", GTEST_FAIL_FAST="1", GTEST_BRIEF="1", ASAN_OPTIONS="detect_leaks=0")
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_mpi_yield_when_idle="1", CUDA_EMULATION_DEVICES="4", GTEST_FAIL_FAST="1", GTEST_BRIEF="1",
+                       ASAN_OPTIONS="detect_leaks=0")
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
     try:
         output, _ = process.communicate(timeout=limit)
