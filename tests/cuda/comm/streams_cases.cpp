@@ -124,14 +124,6 @@ TEST_P(Streams, AnInboxKeepsItsRowsForWorkGivenBefore) {
   });
 }
 
-TEST_P(Streams, ANewCommunicatorHasSentNothing) {
-  SWITCHYARD_NEEDS(GetParam());
-  on_every_rank([] {
-    Gpu gpu(device_of_rank());
-    EXPECT_EQ(make(GetParam(), gpu, kSizes)->bytes_sent(), 0);
-  });
-}
-
 // Rank r brings (2 r + 1) % 4 rows, stamped just before, and adds to all just after.
 TEST_P(Streams, GathersBetweenWorkOfTheComputeStream) {
   SWITCHYARD_NEEDS(GetParam());
