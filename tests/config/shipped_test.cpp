@@ -63,6 +63,18 @@ TEST(ShippedConfigs, DenseTwinDiffersInTheExpertsOnly) {
   EXPECT_EQ(print_config(small), print_config(dense));
 }
 
+TEST(ShippedConfigs, HashedWordsHaveTheSameDenseTwin) {
+  Config hash = shipped("lm_hash");
+  const Config dense = shipped("lm_small_dense");
+  EXPECT_EQ(hash.model().moe().router(), Config::Model::Moe::HASH);
+  EXPECT_EQ(hash.model().moe().every(), 1);
+  Config::Model* model = hash.mutable_model();
+  *model->mutable_moe() = dense.model().moe();
+  EXPECT_EQ(print_config(hash).substr(0, print_config(hash).find("train {")), print_config(dense).substr(0, print_config(dense).find("train {")));
+  EXPECT_EQ(hash.optimizer().learning_rate(), dense.optimizer().learning_rate());
+  EXPECT_EQ(hash.train().lanes() * hash.train().sequences(), dense.train().lanes() * dense.train().sequences());
+}
+
 void expect_tutorials(const Config& config) {
   const Config::Model& model = config.model();
   EXPECT_EQ(model.kind(), Config::Model::CLASSIFIER);
