@@ -55,6 +55,13 @@ expect_near "$(loss fixed $steps)" "$(loss cpu $steps)" 1e-3 "blocks of fixed si
 on late 2 must_train 2 fixed2 "${gpu[@]}" "${fixed[@]}" --set train.steps=$steps
 expect_digest fixed2 "$(digest fixed)" "blocks of fixed size on 2 ranks"
 
+half=(--set device=CUDA --set precision=BF16 --set log.every=1 --set train.steps=6)
+must_train 2 cpu_half --set device=CPU --set precision=BF16 --set log.every=1 --set train.steps=6
+on '' 1 must_train 0 half "${half[@]}"
+expect_near "$(loss half 6)" "$(loss cpu_half 6)" 1e-3 "six steps in BF16"
+on random 2 must_train 2 half2 "${half[@]}"
+expect_digest half2 "$(digest half)" "BF16 on 2 ranks"
+
 on '' 2 must_train 2 first "${gpu[@]}" --set train.steps=$((steps / 2))
 cp -r "$work/first" "$work/second"
 on '' 1 must_train 0 first "${gpu[@]}" --set train.steps=$steps --resume
