@@ -8,8 +8,10 @@
 
 namespace switchyard::emulation {
 
-// The order in which blocks, and threads of a block that could run, take their turns.
-enum class Order : uint8_t { kForward, kReverse, kRandom };
+// The order in which blocks, and threads of a block that could run, take their turns. With kWarpAhead a warp goes as far as
+// it can before another one moves, the first warp before the others: so it is in the next round of a loop when they have still
+// to read what the last one left. With kWarpAheadReverse the last warp is.
+enum class Order : uint8_t { kForward, kReverse, kRandom, kWarpAhead, kWarpAheadReverse };
 struct Schedule {
   Order order = Order::kForward;
   uint64_t seed = 1;  // of kRandom

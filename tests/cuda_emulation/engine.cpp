@@ -40,6 +40,19 @@ unsigned ReadyRing::pop(Random& random) {
   return pop();
 }
 
+unsigned ReadyRing::pop_of_warp(bool last) {
+  const auto place = [this](size_t i) -> unsigned& { return ring_[head_ + i >= ring_.size() ? head_ + i - ring_.size() : head_ + i]; };
+  size_t best = 0;
+  for (size_t i = 1; i < size_; ++i) {
+    const unsigned warp = place(i) / kWarpSize, of_best = place(best) / kWarpSize;
+    if (last ? warp > of_best : warp < of_best) best = i;
+  }
+  const unsigned thread = place(best);
+  for (size_t i = best; i > 0; --i) place(i) = place(i - 1);  // the others keep their order
+  pop();
+  return thread;
+}
+
 void wait_for_others() {
   sanitizers::release(&engine().abandoned);
   sanitizers::watch_again();

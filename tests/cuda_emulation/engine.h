@@ -62,6 +62,8 @@ class ReadyRing {
   unsigned pop();
   // Any of them, drawn with `random`.
   unsigned pop(Random& random);
+  // One of the first warp that has any, or of the last.
+  unsigned pop_of_warp(bool last);
   size_t size() const { return size_; }
 
  private:

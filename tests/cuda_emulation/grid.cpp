@@ -32,7 +32,8 @@ void leave_kernel(Engine& state, Thread& thread) {
 
 // The next thread, if its turn has come, it has not begun, and it may begin on this fiber.
 Thread* next_to_begin(Engine& state) {
-  if (sanitizers::kRaceDetection || state.schedule.order == Order::kRandom || state.ready.size() == 0) return nullptr;
+  const bool in_turn = state.schedule.order == Order::kForward || state.schedule.order == Order::kReverse;
+  if (sanitizers::kRaceDetection || !in_turn || state.ready.size() == 0) return nullptr;
   Thread& next = state.threads[state.ready.front()];
   if (next.fiber != nullptr) return nullptr;
   state.ready.pop();
@@ -126,6 +127,17 @@ void describe_deadlock(Engine& state) {
                 warps.characters);
 }
 
+unsigned pop_ready(Engine& state) {
+  switch (state.schedule.order) {
+    case Order::kForward:
+    case Order::kReverse: return state.ready.pop();
+    case Order::kRandom: return state.ready.pop(state.random);
+    case Order::kWarpAhead: return state.ready.pop_of_warp(false);
+    case Order::kWarpAheadReverse: return state.ready.pop_of_warp(true);
+  }
+  return state.ready.pop();
+}
+
 // Returns false after a fault.
 bool run_block(Engine& state, uint3 block) {
   begin_block(state, block);
@@ -135,7 +147,7 @@ bool run_block(Engine& state, uint3 block) {
       describe_deadlock(state);
       break;
     }
-    Thread& next = state.threads[state.schedule.order == Order::kRandom ? state.ready.pop(state.random) : state.ready.pop()];
+    Thread& next = state.threads[pop_ready(state)];
     if (next.fiber == nullptr) give_fiber(state, next);
     make_current(state, next);
     ++state.statistics.switches;

@@ -20,6 +20,8 @@ struct Mode {
 
 inline constexpr std::array kModes = {
     Mode{"reverse order", {emulation::Order::kReverse}, emulation::Progress::kImmediate, 0, false},
+    Mode{"each warp ahead of later ones", {emulation::Order::kWarpAhead}, emulation::Progress::kImmediate, 0, false},
+    Mode{"each warp ahead of earlier ones", {emulation::Order::kWarpAheadReverse}, emulation::Progress::kImmediate, 0, false},
     Mode{"random order 2", {emulation::Order::kRandom, 2}, emulation::Progress::kImmediate, 0, true},
     Mode{"random order 3, streams as late as can be", {emulation::Order::kRandom, 3}, emulation::Progress::kDeferred, 0, false},
     Mode{"streams at random 4", {}, emulation::Progress::kDeferred, 4, false},

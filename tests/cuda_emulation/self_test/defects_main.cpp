@@ -22,7 +22,8 @@ void settle(cudaError_t launched) {
 
 void compare_schedules(const std::function<std::vector<float>()>& program) {
   const std::vector<float> expected = program();
-  for (const Schedule schedule : {Schedule{Order::kReverse}, Schedule{Order::kRandom, 2}, Schedule{Order::kRandom, 3}}) {
+  for (const Schedule schedule : {Schedule{Order::kReverse}, Schedule{Order::kWarpAhead}, Schedule{Order::kWarpAheadReverse}, Schedule{Order::kRandom, 2},
+                                  Schedule{Order::kRandom, 3}}) {
     set_schedule(schedule);
     if (program() != expected) notice("results differ between schedules");
   }

@@ -101,6 +101,26 @@ void missing_barrier() {
   });
 }
 
+// Each round's largest over the warps, but nothing keeps the next round's from taking the place of this one's.
+__global__ void rounds_without_last_barrier(float* out, int rounds) {
+  Tile& tile = shared_storage<Tile>();
+  for (int round = 0; round < rounds; ++round) {
+    float largest = static_cast<float>(threadIdx.x + 100 * round);
+    for (int distance = 16; distance > 0; distance /= 2) largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, distance));
+    if (threadIdx.x % 32 == 0) tile.values[threadIdx.x / 32] = largest;
+    __syncthreads();
+    out[64 * round + static_cast<int>(threadIdx.x)] = fmaxf(tile.values[0], tile.values[1]);
+  }
+}
+
+void missing_barrier_before_the_next_round() {
+  const DeviceArray<float> out(3 * 64);
+  compare_schedules([&] {
+    settle(launch(&rounds_without_last_barrier, {1, 64}, out.data(), 3));
+    return out.host();
+  });
+}
+
 __global__ void write_block(float* out) {
   if (threadIdx.x == 0) out[0] = static_cast<float>(blockIdx.x);
 }
@@ -236,6 +256,7 @@ constexpr Defect kDefects[] = {
     {"misaligned_pair", &misaligned_pair},
     {"index_overflow", &index_overflow},
     {"missing_barrier", &missing_barrier},
+    {"missing_barrier_before_the_next_round", &missing_barrier_before_the_next_round},
     {"two_blocks_one_cell", &two_blocks_one_cell},
     {"counter_without_atomics", &counter_without_atomics},
     {"shuffle_as_a_fence", &shuffle_as_a_fence},

@@ -33,6 +33,7 @@ constexpr Expected kExpected[] = {
     {"misaligned_pair", nullptr, kUndefined, nullptr},
     {"index_overflow", nullptr, kUndefined, nullptr},
     {"missing_barrier", kDiffer, kDiffer, kRace},
+    {"missing_barrier_before_the_next_round", kDiffer, kDiffer, kRace},
     {"two_blocks_one_cell", kDiffer, kDiffer, kRace},
     {"counter_without_atomics", nullptr, nullptr, kRace},
     {"shuffle_as_a_fence", nullptr, nullptr, kRace},

@@ -37,7 +37,7 @@ int source(int lane, int shuffle, int argument, int width) {
 
 TEST(Warp, ShufflesReadTheLanesThatTheGuideSays) {
   DeviceArray<int> out(32);
-  for (const Order order : {Order::kForward, Order::kReverse, Order::kRandom}) {
+  for (const Order order : {Order::kForward, Order::kReverse, Order::kRandom, Order::kWarpAhead, Order::kWarpAheadReverse}) {
     set_schedule({order, 5});
     for (const int shuffle : {kIndex, kUp, kDown, kXor}) {
       for (const int width : {2, 8, 32}) {
@@ -92,7 +92,7 @@ __global__ void halves(int* out /* [32] */) {
 
 TEST(Warp, DisjointMasksDoNotWaitForOneAnother) {
   DeviceArray<int> out(32);
-  for (const Order order : {Order::kForward, Order::kReverse, Order::kRandom}) {
+  for (const Order order : {Order::kForward, Order::kReverse, Order::kRandom, Order::kWarpAhead, Order::kWarpAheadReverse}) {
     set_schedule({order, 1});
     ok(launch(&halves, {1, 32}, out.data()));
     const std::vector<int> host = out.host();
