@@ -22,5 +22,6 @@ while read -r name settings; do
     printf '%-20s FAILED\n%s\n' "$name" "$output"
     failed="$failed $name"
   fi
-done <<<"$ways"
+done <<<"$ways
+fixed_blocks        parallel.fixed_blocks=true"
 [ -z "$failed" ] || { echo "FAILED:$failed" >&2; exit 1; }
