@@ -2,7 +2,9 @@
 
 #include <cstdint>
 
+#include "src/config/build.h"
 #include "src/config/rules.h"
+#include "src/moe/policy.h"
 
 namespace switchyard {
 namespace {
@@ -64,9 +66,7 @@ void check_unread(const Config& config) {
 void check_fixed_blocks(const Config& config) {
   if (!config.parallel().fixed_blocks()) return;
   const Moe& moe = config.model().moe();
-  const bool plain = moe.router() == Moe::TOP_K && moe.top_k() == 1 && moe.order() == Moe::LEFT_TO_RIGHT && moe.gate() == Moe::PROBABILITY &&
-                     moe.exploration() != Moe::SAMPLE && moe.balance_scope() == Moe::PER_GROUP && moe.bias_rate() == 0;
-  require(plain, config, "parallel.fixed_blocks",
+  require(RoutingPolicy::is_plain(model_options(config).moe), config, "parallel.fixed_blocks",
           "is for the paper's routing (model.moe.router TOP_K, top_k 1, gate PROBABILITY): what is decided in other ways is known on the host anyway");
   require(moe.capacity_factor() > 0, config, "parallel.fixed_blocks", "needs a model.moe.capacity_factor above 0: without one a block would hold every token");
   const int64_t tokens = config.train().sequences() * config.model().sequence_length();

@@ -210,9 +210,12 @@ const RouterStatistics& Router::Saved::statistics() const {
   if (unread == nullptr) return counted;
   const size_t experts = static_cast<size_t>(route.shape.experts);
   if (sums.exists()) unread->copy_to_host(sums, counted.sums.data());
-  read.resize(experts);
-  unread->copy_to_host(route.kept, read.data());
-  counted.kept.assign(read.begin(), read.end());
+  if (route.block > 0) {
+    read.resize(experts);
+    unread->copy_to_host(route.kept, read.data());
+  }
+  const std::vector<int32_t>& kept = route.block > 0 ? read : route.listed;  // list() has brought it
+  counted.kept.assign(kept.begin(), kept.end());
   read.resize(static_cast<size_t>(route.requested.elements()));
   unread->copy_to_host(route.requested, read.data());
   counted.requested.assign(experts, 0);

@@ -11,19 +11,13 @@ namespace switchyard {
 namespace {
 
 Case usual(Precision precision) {
-  Case c = large_blocks(precision, 24);
+  Case c = large_blocks_with_losses(precision);
   c.options.capacity_factor = 1.25;
-  c.options.z_loss = 0.03;
-  c.options.balance_loss = 0.2;
   return c;
 }
 
 std::vector<NamedCase> cases() {
-  std::vector<NamedCase> all;
-  for (const auto& [suffix, precision] : {std::pair{"F32", kPrecisionF32}, {"BF16", kPrecisionBF16}}) {
-    const auto add = [&, &suffix = suffix, &precision = precision](const std::string& name) -> Case& {
-      return all.emplace_back(NamedCase{name + suffix, usual(precision)}).c;
-    };
+  return in_both_precisions(usual, [](const AddCase& add) {
     add("Usual").accumulate = 2;
     Case& crowded = add("OneExpertCrowdedOthersEmpty");
     crowded.options.experts = 5;
@@ -42,8 +36,7 @@ std::vector<NamedCase> cases() {
     replicas.replicas = 2;
     Case& payloads = add("Payloads");
     payloads.options.payload.format.fill(PayloadFormat::kInt8);
-  }
-  return all;
+  });
 }
 
 class FixedBlocks : public testing::TestWithParam<NamedCase> {};

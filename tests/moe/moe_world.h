@@ -71,6 +71,13 @@ void PrintTo(const NamedCase& named, std::ostream* stream);
 
 // 600 tokens on two experts, on the CPU: blocks of more than a panel, which chunks cut.
 Case large_blocks(Precision precision, int64_t width);
+// The same with a router that has losses of its own.
+Case large_blocks_with_losses(Precision precision);
+
+// Calls visit(add) for F32 and for BF16, where add(name) gives a case of that precision to be changed, named "<name>F32" or
+// "<name>BF16".
+using AddCase = std::function<Case&(const std::string& name)>;
+std::vector<NamedCase> in_both_precisions(const std::function<Case(Precision)>& usual, const std::function<void(const AddCase& add)>& visit);
 
 // Everything that a step computes, by name; F32 is widened, which keeps its bits apart.
 //   "y 3 0", "dx 3 0"               of lane 3, accumulation 0: [T, D]

@@ -31,6 +31,23 @@ Case large_blocks(Precision precision, int64_t width) {
   return c;
 }
 
+Case large_blocks_with_losses(Precision precision) {
+  Case c = large_blocks(precision, 24);
+  c.options.z_loss = 0.03;
+  c.options.balance_loss = 0.2;
+  return c;
+}
+
+std::vector<NamedCase> in_both_precisions(const std::function<Case(Precision)>& usual, const std::function<void(const AddCase& add)>& visit) {
+  std::vector<NamedCase> all;
+  for (const auto& [suffix, precision] : {std::pair{"F32", kPrecisionF32}, {"BF16", kPrecisionBF16}}) {
+    visit([&, &suffix = suffix, &precision = precision](const std::string& name) -> Case& {
+      return all.emplace_back(NamedCase{name + suffix, usual(precision)}).c;
+    });
+  }
+  return all;
+}
+
 static double in_bf16(double value) { return static_cast<double>(BFloat16(static_cast<float>(value))); }
 
 double Case::x(int lane, int accumulation, int64_t t, int64_t d) const {

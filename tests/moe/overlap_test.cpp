@@ -114,20 +114,8 @@ TEST(Chunks, AreEqualPartsUpToAPanel) {
 
 // ---- bits --------------------------------------------------------------------------------------------------------------
 
-// Ranks without experts.
-Case usual(Precision precision) {
-  Case c = large_blocks(precision, 24);
-  c.options.z_loss = 0.03;
-  c.options.balance_loss = 0.2;
-  return c;
-}
-
 std::vector<NamedCase> cases() {
-  std::vector<NamedCase> all;
-  for (const auto& [suffix, precision] : {std::pair{"F32", kPrecisionF32}, {"BF16", kPrecisionBF16}}) {
-    const auto add = [&, &suffix = suffix, &precision = precision](const std::string& name) -> Case& {
-      return all.emplace_back(NamedCase{name + suffix, usual(precision)}).c;
-    };
+  return in_both_precisions(large_blocks_with_losses, [](const AddCase& add) {
     add("Usual").accumulate = 2;
     Case& uneven = add("UnevenExpertsDropless");  // 5 on 2, 3 and 4 ranks; most tokens to one of them
     uneven.tokens = 800;
@@ -152,8 +140,7 @@ std::vector<NamedCase> cases() {
     Case& evaluation = add("Evaluation");
     evaluation.training = false;
     evaluation.options.eval_capacity_factor = 0;
-  }
-  return all;
+  });
 }
 
 class OverlapCase : public testing::TestWithParam<NamedCase> {};
