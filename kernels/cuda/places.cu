@@ -107,7 +107,7 @@ Placing::Placing(const Tiling& tiling, int64_t keys, const SlotRule& rule, Piece
       keys_(keys),
       capacity_(static_cast<int>(std::clamp<int64_t>(rule.capacity, 0, std::numeric_limits<int32_t>::max()))),
       block_(static_cast<int>(rule.block)),
-      rows_(rule.block > 0 ? keys * rule.block : tiling.items),
+      rows_(rule.rows({tiling.items, keys})),
       count_(pieces.take<int32_t>(keys * tiling.tiles)),
       start_(pieces.take<int2>(keys * tiling.tiles)),
       first_(pieces.take<int32_t>(keys)) {
